@@ -1,0 +1,1 @@
+"""Shards: one writer each, group commit, recovery, and the commands that FrontEnds send."""

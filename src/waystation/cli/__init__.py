@@ -1,0 +1,1 @@
+"""The command line: settings, and the commands that build and run a node."""

@@ -1,0 +1,1 @@
+"""The web service: HTTP, authentication, validation, and dispatch to shards."""

@@ -1,0 +1,1 @@
+"""The append-only log of one shard: record format, memory and SQLite logs, snapshots."""

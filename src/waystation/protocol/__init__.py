@@ -1,0 +1,1 @@
+"""The SQS wire: operations, errors, limits and codecs, and no behaviour."""

@@ -1,0 +1,1 @@
+"""The pure state machine of queues and messages: no I/O, no clock, no randomness."""
