@@ -1,0 +1,58 @@
+"""All shards of one node: opened, run and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from zlib import crc32
+
+from waystation.backend.settings import BackendSettings
+from waystation.backend.shard import Shard, wall_clock_ms
+from waystation.log.interface import Log
+from waystation.queues.commands import Answer, Command
+
+
+class Backend:
+    """The shards that live in this process, by number.
+
+    Lifecycle: build it (no I/O), `start`, `submit`, `drain` before the FrontEnd
+    stops, `stop`.
+    """
+
+    def __init__(
+        self, logs: list[Log], settings: BackendSettings, clock: Callable[[], int] = wall_clock_ms
+    ) -> None:
+        self._logs = logs
+        self.shards = [Shard(number, log, settings, clock) for number, log in enumerate(logs)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Recover all shards and serve. Raises `LogDamaged` or `LogUnavailable`; then call `stop`."""
+        for shard in self.shards:
+            await shard.open()
+            self._tasks.append(asyncio.create_task(shard.run(), name=f"shard-{shard.number}"))
+
+    def place(self, name: str) -> int:
+        """The shard for a new queue of that name."""
+        return crc32(name.encode()) % len(self.shards)
+
+    def submit(self, shard: int, command: Command) -> asyncio.Future[Answer]:
+        """Give a command to a shard: see `Shard.submit`."""
+        return self.shards[shard].submit(command)
+
+    def is_serving(self) -> bool:
+        """Whether every shard takes commands."""
+        return all(shard.is_serving for shard in self.shards)
+
+    def drain(self) -> None:
+        """Answer all long polls now, and let none wait any more."""
+        for shard in self.shards:
+            shard.drain()
+
+    async def stop(self) -> None:
+        """Stop all shards and close their logs. Commands that wait are refused."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for log in self._logs:
+            await log.close()

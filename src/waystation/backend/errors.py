@@ -1,0 +1,17 @@
+"""Why a shard does not answer now. All are `Unavailable`: SDKs try again."""
+
+from __future__ import annotations
+
+from waystation.protocol.errors import Unavailable
+
+
+class ShardBusy(Unavailable):
+    """More is waiting for the disk than may wait. The request has not happened."""
+
+
+class ShardUnavailable(Unavailable):
+    """The shard is recovering, stopped or damaged.
+
+    A request refused on arrival has not happened. One that was waiting for its
+    append when the log failed may have happened, and will never be known to.
+    """

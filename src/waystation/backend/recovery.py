@@ -1,0 +1,54 @@
+"""From a log to the state that wrote it: the snapshot, then every event since."""
+
+from __future__ import annotations
+
+import msgspec
+
+from waystation.log.errors import LogDamaged
+from waystation.log.interface import Log
+from waystation.log.records import NO_CHECKSUM, Record
+from waystation.queues.contents import run_messages
+from waystation.queues.events import Event, decode_events
+from waystation.queues.standard import StandardQueue
+from waystation.queues.state import ShardState
+
+
+async def recover(log: Log) -> ShardState:
+    """Open a log and return the state after its last record.
+
+    Raises:
+        LogDamaged: a record or the snapshot cannot be verified, or is missing.
+        LogUnavailable: the log cannot be read now.
+    """
+    await log.open()
+    snapshot = await log.load_snapshot()
+    if snapshot is None:
+        state, position, checksum = ShardState(), 0, NO_CHECKSUM
+    else:
+        try:
+            state = ShardState.from_snapshot(snapshot.payload)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise LogDamaged(f"the snapshot at record {snapshot.position} cannot be read: {error}") from error
+        position, checksum = snapshot.position, snapshot.checksum
+    async for record in log.replay(position, checksum):
+        for event in record_events(record):
+            while (queue := state.missing(event)) is not None:
+                await _load_oldest_run(log, queue)
+            state.apply(event, record.position)
+    return state
+
+
+def record_events(record: Record) -> list[Event]:
+    """The events of a record. Raises `LogDamaged` when they are none that this program knows."""
+    try:
+        return decode_events(record.payload)
+    except msgspec.MsgspecError as error:
+        raise LogDamaged(f"record {record.position} holds an event that cannot be read: {error}") from error
+
+
+async def _load_oldest_run(log: Log, queue: StandardQueue) -> None:
+    [run] = queue.tail.front(1)
+    [record] = await log.read([run.record])
+    if record is None:
+        raise LogDamaged(f"record {run.record} is missing, and messages of {queue.settings.name} are in it")
+    queue.load(run, [message for message, _ in run_messages(record_events(record), queue.number, run)])

@@ -1,0 +1,16 @@
+"""Settings of the storage of one shard's log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """How the SQLite log trades file size against work."""
+
+    checkpoint_bytes: int = 16_777_216
+    """Appended bytes after which SQLite's write-ahead log is copied into its file and reused."""
+
+    vacuum_bytes: int = 33_554_432
+    """Free space inside the file that is kept for reuse; more is given back to the file system."""

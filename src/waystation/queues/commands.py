@@ -1,0 +1,186 @@
+"""What may be asked of the queues of a shard, and what is answered.
+
+Commands are imperative and plain data, so that a FrontEnd in another process
+can send them. Every time is in milliseconds and every default is already
+resolved: the state machine knows no wire format and reads no clock.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TypeAlias
+
+import msgspec
+
+
+class QueueSettings(msgspec.Struct, frozen=True, array_like=True):
+    """The settings of a queue that its state machine itself obeys.
+
+    Delay, visibility timeout and wait time are not among them: each command
+    carries the value that holds for it.
+    """
+
+    name: str
+    retention_ms: int = 345_600_000
+    in_flight_max: int = 120_000
+    revision: int = 0
+    """Of the catalogue's entry that these came from; tells a recovered shard what is newer."""
+
+
+class CreateQueue(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Add an empty queue; answered with its `QueueId`."""
+
+    settings: QueueSettings
+
+
+class ConfigureQueue(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Replace a queue's settings; answered with `Done`."""
+
+    queue: int
+    settings: QueueSettings
+
+
+class DeleteQueue(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Drop a queue and all its messages; answered with `Done`, also when there is none."""
+
+    queue: int
+
+
+class PurgeQueue(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Drop all messages of a queue, whatever their state; answered with `Done`."""
+
+    queue: int
+    interval_ms: int
+    """Refused with `PurgeQueueInProgress` when the last purge is younger than this."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One message to send: opaque envelope bytes, and how long nobody may receive it."""
+
+    envelope: bytes
+    delay_ms: int = 0
+
+
+class SendMessages(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Add 1 to 10 messages, all or none; answered with `Sent`."""
+
+    queue: int
+    entries: list[Entry]
+
+
+class ReceiveMessages(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Hand out up to `max_messages` visible messages; answered with `Received`.
+
+    With `wait_ms` over zero and nothing visible, the answer waits that long.
+    """
+
+    queue: int
+    max_messages: int
+    visibility_timeout_ms: int
+    wait_ms: int = 0
+
+
+class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which receive of which message a receipt handle proves."""
+
+    sequence: int
+    receive_count: int
+
+
+class DeleteMessages(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Delete what 1 to 10 receipts name; answered with `Outcomes`. Gone already is no error."""
+
+    queue: int
+    receipts: list[Receipt]
+
+
+class VisibilityChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Hide the message of a receipt from now for `timeout_ms`; 0 makes it visible."""
+
+    receipt: Receipt
+    timeout_ms: int
+
+
+class ChangeVisibility(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Change when 1 to 10 received messages come back; answered with `Outcomes`."""
+
+    queue: int
+    changes: list[VisibilityChange]
+
+
+class CountMessages(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Ask how many messages are in which state; answered with `Counts`."""
+
+    queue: int
+
+
+class QueueId(msgspec.Struct, frozen=True):
+    """The number of a queue in its shard: from 1, never used twice."""
+
+    queue: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """It is done; there is nothing more to tell."""
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """Messages got the sequences from `first_sequence` on, in the order of the entries."""
+
+    first_sequence: int
+
+
+class ReceivedMessage(msgspec.Struct, gc=False):
+    """A message as one receive hands it out. `record` is where its envelope lies in the log."""
+
+    sequence: int
+    receive_count: int
+    sent_at_ms: int
+    first_received_at_ms: int
+    record: int
+    envelope: bytes = b""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """At most as many messages as were asked for, oldest first; maybe none."""
+
+    queue: int
+    messages: list[ReceivedMessage]
+
+
+class Outcome(IntEnum):
+    """What became of one entry of a command."""
+
+    DONE = 0
+    GONE = 1
+    """Its message does not exist any more, or the receipt is not that of its latest receive."""
+    BEYOND_LIMIT = 2
+    """It would have hidden the message for longer than the limit, counted from its receive."""
+
+
+class Outcomes(msgspec.Struct, frozen=True):
+    """What became of each entry, in the order asked."""
+
+    outcomes: list[Outcome]
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Messages that are visible, in flight, and delayed. Expired ones may be counted for a while."""
+
+    visible: int
+    in_flight: int
+    delayed: int
+
+
+QueueCommand: TypeAlias = (
+    ConfigureQueue
+    | DeleteQueue
+    | PurgeQueue
+    | SendMessages
+    | ReceiveMessages
+    | DeleteMessages
+    | ChangeVisibility
+    | CountMessages
+)
+Command: TypeAlias = CreateQueue | QueueCommand
+Answer: TypeAlias = QueueId | Done | Sent | Received | Outcomes | Counts
