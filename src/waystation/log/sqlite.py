@@ -121,7 +121,9 @@ class SqliteLog:
 
     def _measure(self, db: sqlite3.Connection) -> int:
         """Note the bytes in use; returns those that are free inside the file."""
-        [pages], [free] = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count"))
+        [pages], [free] = (
+            db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count")
+        )
         self.size_bytes = (pages - free) * _PAGE_BYTES
         return int(free * _PAGE_BYTES)
 
@@ -173,7 +175,8 @@ class SqliteLog:
     async def read(self, positions: Sequence[int]) -> list[Record | None]:
         rows = await self._run("read", lambda db: [_row_at(db, position) for position in positions])
         return [
-            None if row is None else decode_record(at, row[0]) for at, row in zip(positions, rows, strict=True)
+            None if row is None else decode_record(at, row[0])
+            for at, row in zip(positions, rows, strict=True)
         ]
 
     # Forgetting
@@ -225,7 +228,9 @@ def _checkpoint(db: sqlite3.Connection) -> None:
 
 
 def _row_at(db: sqlite3.Connection, position: int) -> tuple[bytes] | None:
-    row: tuple[bytes] | None = db.execute("SELECT bytes FROM record WHERE position = ?", (position,)).fetchone()
+    row: tuple[bytes] | None = db.execute(
+        "SELECT bytes FROM record WHERE position = ?", (position,)
+    ).fetchone()
     return row
 
 
@@ -233,7 +238,8 @@ def _rows_after(db: sqlite3.Connection, after: int) -> list[tuple[int, bytes]]:
     rows: list[tuple[int, bytes]] = []
     size = 0
     cursor = db.execute(
-        "SELECT position, bytes FROM record WHERE position > ? ORDER BY position LIMIT ?", (after, _REPLAY_ROWS)
+        "SELECT position, bytes FROM record WHERE position > ? ORDER BY position LIMIT ?",
+        (after, _REPLAY_ROWS),
     )
     for row in cursor:
         rows.append(row)

@@ -12,6 +12,7 @@ import logging
 import secrets
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -57,10 +58,8 @@ class Catalogue:
     async def _load_secret(self) -> bytes:
         stored = await self._store.get(_SECRET_KEY)
         if stored is None or stored.value is None:
-            try:
+            with suppress(Conflict):  # somebody else has just made one: theirs it is
                 await self._store.put(_SECRET_KEY, secrets.token_bytes(_SECRET_BYTES), 0)
-            except Conflict:
-                pass  # somebody else has just made one: theirs it is
             return await self._load_secret()
         return stored.value
 
@@ -137,9 +136,8 @@ class Catalogue:
     async def create(self, record: QueueRecord) -> Queue:
         """Add a queue. Raises `Conflict` when its owner has one of that name."""
         revision = await self._put(record, 0)
-        queue = self.find(record.account, record.name)
-        assert queue is not None and queue.revision >= revision, "what was written is in the cache"
-        return queue
+        # Not read back from the cache: it may have heard of a later change already.
+        return Queue(record, revision)
 
     async def update(self, queue: Queue, change: Callable[[QueueRecord], QueueRecord]) -> Queue | None:
         """Change a queue's record, whoever else changes it meanwhile.

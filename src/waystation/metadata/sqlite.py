@@ -17,12 +17,12 @@ from waystation.metadata.store import Conflict, MetadataUnavailable, Stored, Wat
 
 _FORMAT_VERSION = 1
 
-_SCHEMA = f"""
+_SCHEMA = """
 BEGIN;
 CREATE TABLE entry (key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE revision (last INTEGER NOT NULL);
 INSERT INTO revision VALUES (0);
-PRAGMA user_version = {_FORMAT_VERSION};
+PRAGMA user_version = 1;
 COMMIT;
 """
 

@@ -32,7 +32,9 @@ def stored_messages(events: list[Event]) -> Iterator[Stored]:
                 yield Stored(event.queue, sequence, event.at_ms, entry.delay_ms > 0, entry.envelope)
         elif isinstance(event, MessagesRelocated):
             for message in event.messages:
-                yield Stored(event.queue, message.sequence, message.sent_at_ms, message.held, message.envelope)
+                yield Stored(
+                    event.queue, message.sequence, message.sent_at_ms, message.held, message.envelope
+                )
 
 
 def run_messages(events: list[Event], queue: int, run: Run) -> list[tuple[Message, bytes]]:
@@ -45,7 +47,7 @@ def run_messages(events: list[Event], queue: int, run: Run) -> list[tuple[Messag
         for stored in stored_messages(events)
         if stored.queue == queue and stored.sequence >= run.first_sequence and not stored.held
     ]
-    return found[: run.count]
+    return found[: run.messages]
 
 
 def relocations(state: ShardState, events: list[Event], record: int, now_ms: int) -> list[MessagesRelocated]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 READY = 0
 """Visible: the next receive may take it."""
 DELAYED = 1
@@ -65,7 +63,7 @@ class Message:
         message.received_at_ms, message.first_received_at_ms = row[7], row[8]
         return message
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Message) and self.row() == other.row()
 
     __hash__ = None  # type: ignore[assignment]  # it changes; look it up by its sequence

@@ -204,11 +204,7 @@ class StandardQueue:
                 message = self.messages[sequence] = Message(sequence, record, size, event.at_ms)
                 self._hide(message, DELAYED, event.at_ms + entry.delay_ms)
                 self.delayed += 1
-            elif (
-                self.tail.messages
-                or len(self.ready) >= WINDOW_MESSAGES
-                or self.ready_bytes >= WINDOW_BYTES
-            ):
+            elif self.tail.messages or len(self.ready) >= WINDOW_MESSAGES or self.ready_bytes >= WINDOW_BYTES:
                 self.tail.append(record, sequence)
             else:
                 message = self.messages[sequence] = Message(sequence, record, size, event.at_ms)
@@ -308,7 +304,7 @@ class StandardQueue:
         """
         oldest = self.tail.pop()
         assert oldest == run, "only the oldest run can be loaded"
-        for message, _ in zip(messages, range(run.count), strict=False):
+        for message, _ in zip(messages, range(run.messages), strict=False):
             self.messages[message.sequence] = message
             self.ready[message.sequence] = message
             self.ready_bytes += message.size

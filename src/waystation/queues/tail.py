@@ -1,6 +1,6 @@
 """The part of a backlog that is only remembered, not held: 16 bytes a run.
 
-A run says "from `first_sequence` on, `count` messages of this queue lie in log
+A run says "from `first_sequence` on, so many messages of this queue lie in log
 record `record`". Its messages are neither delayed nor ever received, and run
 after run, sequences rise. What they contain stays in the log until consumers
 come near. One message alone in its record costs 16 bytes; a busy shard has
@@ -18,18 +18,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 RUN_MESSAGES_MAX = 0xFFFF
-"""A run's count takes the low 16 bits beside its record."""
+"""How many messages a run has takes the low 16 bits beside its record."""
 
 _TRIM_AT = 4_096
 """Runs consumed at the front before their memory is given back, so that taking one is cheap."""
 
 
 class Run(NamedTuple):
-    """`count` messages of one queue, from `first_sequence`, in log record `record`."""
+    """`messages` messages of one queue, from `first_sequence`, in log record `record`."""
 
     record: int
     first_sequence: int
-    count: int
+    messages: int
 
 
 class Tail:
@@ -71,13 +71,13 @@ class Tail:
             if messages <= 0:
                 break
             runs.append(run)
-            messages -= run.count
+            messages -= run.messages
         return runs
 
     def pop(self) -> Run:
         """Take the oldest run away."""
         run = self._run(self._start)
-        self.messages -= run.count
+        self.messages -= run.messages
         self._start += 1
         if self._start >= _TRIM_AT and self._start * 2 >= len(self._locations):
             del self._locations[: self._start]

@@ -1,0 +1,135 @@
+"""A whole node in one process: everything built, started and stopped in the right order."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from waystation.backend.backend import Backend
+from waystation.cli.errors import CannotStart
+from waystation.cli.settings import Settings
+from waystation.frontend.access_keys import RootKeyError, load_or_create_root_key
+from waystation.frontend.app import App
+from waystation.frontend.auth import AccessKey, Authenticator, Caller
+from waystation.frontend.handles import Handles
+from waystation.frontend.http import HttpServer
+from waystation.frontend.message_service import MessageService
+from waystation.frontend.queue_service import QueueService
+from waystation.log.errors import LogDamaged
+from waystation.log.interface import Log
+from waystation.log.sqlite import SqliteLog
+from waystation.metadata.catalogue import Catalogue
+from waystation.metadata.sqlite import SqliteMetadataStore
+from waystation.protocol.errors import Unavailable
+
+_LOCK_FILE = "lock"
+_METADATA_FILE = "metadata.db"
+_SHARD_FILES = "shard-*.db"
+
+
+class Node:
+    """FrontEnd, catalogue and backend over one data directory.
+
+    Lifecycle: build it (no I/O), `start`, and `stop`, also after a start that
+    failed or was cancelled half-way.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.root_key: AccessKey | None = None
+        self.root_key_created = False
+        self.port = 0
+        self._lock: int | None = None
+        self._store: SqliteMetadataStore | None = None
+        self._catalogue: Catalogue | None = None
+        self._backend: Backend | None = None
+        self._server: HttpServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach it."""
+        http = self._settings.http
+        scheme = "https" if http.tls_certificate else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104
+        return f"{scheme}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Recover and serve.
+
+        Raises:
+            CannotStart: with one sentence on what is wrong.
+            OSError: the address cannot be listened on, or the directory not be written.
+        """
+        try:
+            await self._start()
+        except (RootKeyError, LogDamaged, Unavailable) as error:
+            raise CannotStart(str(error)) from error
+
+    async def _start(self) -> None:
+        settings = self._settings
+        directory = settings.data_dir
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(directory)
+        if settings.auth.enabled:
+            self.root_key, self.root_key_created = load_or_create_root_key(
+                directory,
+                settings.service.account,
+                settings.root.access_key_id,
+                settings.root.secret_access_key,
+            )
+        self._store = SqliteMetadataStore(directory / _METADATA_FILE)
+        await self._store.open()
+        self._catalogue = Catalogue(self._store)
+        await self._catalogue.start()
+        self._backend = Backend(self._logs(directory), settings.backend)
+        await self._backend.start()
+        queues = QueueService(settings.service, self._catalogue, self._backend)
+        await queues.reconcile()
+        messages = MessageService(self._catalogue, self._backend, Handles(self._catalogue.secret))
+        app = App(settings.service, self._authenticator(), queues, messages, self._backend.is_serving)
+        self._server = HttpServer(settings.http, app.handle)
+        await self._server.start()
+        self.port = self._server.port
+
+    def _logs(self, directory: Path) -> list[Log]:
+        existing = sorted(directory.glob(_SHARD_FILES))
+        number = len(existing) or self._settings.backend.shards
+        paths = [directory / f"shard-{shard:03}.db" for shard in range(number)]
+        for path in paths:
+            if existing and not path.exists():
+                raise LogDamaged(f"{path} is missing; restore it, or the messages in it are lost")
+        return [SqliteLog(path, self._settings.log) for path in paths]
+
+    def _authenticator(self) -> Authenticator:
+        key = self.root_key
+        anonymous = None if key is not None else Caller(self._settings.service.account, "anonymous")
+        keys = {key.id: key} if key is not None else {}
+        return Authenticator(self._settings.auth, keys.get, anonymous=anonymous)
+
+    async def stop(self) -> None:
+        """Answer what can be answered, then stop. What was acknowledged is on disk."""
+        if self._backend is not None:
+            self._backend.drain()
+        if self._server is not None:
+            await self._server.stop()
+        if self._backend is not None:
+            await self._backend.stop()
+        if self._catalogue is not None:
+            await self._catalogue.stop()
+        if self._store is not None:
+            await self._store.close()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._server = self._backend = self._catalogue = self._store = self._lock = None
+
+
+def _lock(directory: Path) -> int:
+    """Lock a data directory for as long as the returned descriptor is open."""
+    descriptor = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CannotStart(f"the data directory {directory} is in use by another node") from None
+    return descriptor

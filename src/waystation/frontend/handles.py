@@ -1,0 +1,77 @@
+"""Message ids and receipt handles: derived, not stored.
+
+Both follow from where a message is (shard, queue, sequence) and a secret of the
+installation, so they cost no memory, and a handle leads to its shard without a
+look-up. Neither can be guessed, and a handle cannot be forged: it carries a
+keyed BLAKE2b digest of what it says.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from hashlib import blake2b
+from hmac import compare_digest
+from struct import Struct
+
+from waystation.metadata.queues import Queue
+from waystation.protocol.errors import ReceiptHandleIsInvalid
+from waystation.queues.commands import Receipt
+
+_VERSION = 1
+_MESSAGE = Struct(">HIQ")
+"""Shard, queue, sequence."""
+_HANDLE = Struct(">BHIQI")
+"""Version, shard, queue, sequence, receive count."""
+_PROOF_BYTES = 14
+"""112 bits: nobody guesses it, and the handle is a round 44 characters."""
+_HANDLE_CHARACTERS = 44
+_VARIANTS = "89ab"
+
+
+class Handles:
+    """Makes and reads the ids and handles of one installation.
+
+    Args:
+        secret: 32 random bytes; with another secret, all old handles are invalid.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._ids = blake2b(key=secret, digest_size=16, person=b"message id")
+        self._proofs = blake2b(key=secret, digest_size=_PROOF_BYTES, person=b"receipt handle")
+
+    def message_id(self, queue: Queue, sequence: int) -> str:
+        """The id of a message: a UUID that looks random (RFC 9562, version 4), for clients parse it."""
+        hasher = self._ids.copy()
+        hasher.update(_MESSAGE.pack(queue.shard, queue.number, sequence))
+        digits = hasher.hexdigest()
+        variant = _VARIANTS[int(digits[16], 16) & 3]
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+    def receipt_handle(self, queue: Queue, sequence: int, receive_count: int) -> str:
+        """The handle that proves one receive of a message: 44 characters, safe in URLs."""
+        claim = _HANDLE.pack(_VERSION, queue.shard, queue.number, sequence, receive_count)
+        return urlsafe_b64encode(claim + self._prove(claim)).decode()
+
+    def read(self, queue: Queue, handle: str) -> Receipt:
+        """What a handle proves about a message of this queue.
+
+        Raises:
+            ReceiptHandleIsInvalid: it is no handle, not one of ours, or of another queue.
+        """
+        try:
+            data = urlsafe_b64decode(handle) if len(handle) == _HANDLE_CHARACTERS else b""
+        except (Base64Error, ValueError):
+            data = b""
+        claim, proof = data[: _HANDLE.size], data[_HANDLE.size :]
+        if not compare_digest(proof, self._prove(claim)):
+            raise ReceiptHandleIsInvalid(handle)
+        version, shard, number, sequence, receive_count = _HANDLE.unpack(claim)
+        if (version, shard, number) != (_VERSION, queue.shard, queue.number):
+            raise ReceiptHandleIsInvalid(handle)
+        return Receipt(sequence, receive_count)
+
+    def _prove(self, claim: bytes) -> bytes:
+        hasher = self._proofs.copy()
+        hasher.update(claim)
+        return hasher.digest()

@@ -1,0 +1,127 @@
+"""The attributes of a queue: which there are, what each may be, and what it is when nobody set it.
+
+Source: SQS API Reference, CreateQueue and SetQueueAttributes; recorded
+responses for the texts and for how the two kinds of encryption exclude each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from waystation.protocol import limits
+from waystation.protocol.errors import InvalidAttributeName, InvalidAttributeValue, UnsupportedOperation
+
+_RANGES = {
+    "DelaySeconds": (0, limits.DELAY_S_MAX),
+    "MaximumMessageSize": (limits.MESSAGE_BYTES_MIN, limits.MESSAGE_BYTES_MAX),
+    "MessageRetentionPeriod": (limits.RETENTION_S_MIN, limits.RETENTION_S_MAX),
+    "ReceiveMessageWaitTimeSeconds": (0, limits.WAIT_S_MAX),
+    "VisibilityTimeout": (0, limits.VISIBILITY_TIMEOUT_S_MAX),
+    "KmsDataKeyReusePeriodSeconds": (limits.KMS_KEY_REUSE_S_MIN, limits.KMS_KEY_REUSE_S_MAX),
+}
+_JSON = ("Policy", "RedrivePolicy", "RedriveAllowPolicy")
+_REMOVED_WHEN_EMPTY = (*_JSON, "KmsMasterKeyId")
+_FIFO_ONLY = ("FifoQueue", "ContentBasedDeduplication", "DeduplicationScope", "FifoThroughputLimit")
+
+_DEFAULTS = {
+    "DelaySeconds": str(limits.DELAY_S_DEFAULT),
+    "MaximumMessageSize": str(limits.MESSAGE_BYTES_DEFAULT),
+    "MessageRetentionPeriod": str(limits.RETENTION_S_DEFAULT),
+    "ReceiveMessageWaitTimeSeconds": str(limits.WAIT_S_DEFAULT),
+    "VisibilityTimeout": str(limits.VISIBILITY_TIMEOUT_S_DEFAULT),
+    "SqsManagedSseEnabled": "true",
+}
+READ_ONLY = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesDelayed",
+    "ApproximateNumberOfMessagesNotVisible",
+    "CreatedTimestamp",
+    "LastModifiedTimestamp",
+    "QueueArn",
+)
+_SETTABLE = {*_RANGES, *_JSON, *_FIFO_ONLY, "KmsMasterKeyId", "SqsManagedSseEnabled"}
+READABLE = {*_SETTABLE, *READ_ONLY, "All"}
+
+
+def check_attributes(given: Mapping[str, str]) -> dict[str, str]:
+    """Validate the attributes that a client wants to set on a standard queue.
+
+    Returns:
+        The same, numbers without leading zeros or signs.
+
+    Raises:
+        InvalidAttributeName, InvalidAttributeValue: with AWS's text.
+        UnsupportedOperation: the client wants a FIFO queue.
+    """
+    if given.get("FifoQueue") == "true":
+        raise UnsupportedOperation("FIFO queues are not available yet.")
+    if given.get("KmsMasterKeyId") and given.get("SqsManagedSseEnabled") == "true":
+        raise InvalidAttributeName(
+            "You can use one type of server-side encryption (SSE) at one time. "
+            "You can either enable KMS SSE or SQS SSE."
+        )
+    return {name: _check(name, value) for name, value in given.items()}
+
+
+def _check(name: str, value: str) -> str:
+    if name in _FIFO_ONLY:
+        if name in ("FifoQueue", "ContentBasedDeduplication"):
+            raise InvalidAttributeName.unknown(name)
+        raise InvalidAttributeName(f"You can specify the {name} only when FifoQueue is set to true.")
+    if name not in _SETTABLE:
+        raise InvalidAttributeName.unknown(name)
+    if name in _RANGES:
+        return _check_number(name, value)
+    if value == "" and name in _REMOVED_WHEN_EMPTY:
+        return value
+    if name in _JSON:
+        _check_json(name, value)
+    elif name == "SqsManagedSseEnabled" and value not in ("true", "false"):
+        raise InvalidAttributeValue.of(name)
+    return value
+
+
+def _check_number(name: str, value: str) -> str:
+    low, high = _RANGES[name]
+    # A length first: int() of a hostile million digits would take its time.
+    if not (value.isascii() and value.isdigit() and len(value) <= 20 and low <= int(value) <= high):
+        raise InvalidAttributeValue.of(name)
+    return str(int(value))
+
+
+def _check_json(name: str, value: str) -> None:
+    if len(value.encode()) > limits.POLICY_BYTES_MAX:
+        raise InvalidAttributeValue.of(name)
+    try:
+        msgspec.json.decode(value, type=dict[str, object])
+    except (msgspec.MsgspecError, RecursionError):
+        raise InvalidAttributeValue.of(name) from None
+
+
+def merge_attributes(current: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The attributes after a change that `check_attributes` has passed."""
+    merged = {**current, **given}
+    if given.get("KmsMasterKeyId"):
+        merged["SqsManagedSseEnabled"] = "false"
+    elif given.get("SqsManagedSseEnabled") == "true":
+        merged.pop("KmsMasterKeyId", None)
+    return {name: value for name, value in merged.items() if value or name not in _REMOVED_WHEN_EMPTY}
+
+
+def effective_attributes(current: Mapping[str, str]) -> dict[str, str]:
+    """What clients are shown of what was set, defaults included."""
+    shown = {**_DEFAULTS, **current}
+    if "KmsMasterKeyId" in current:
+        shown.setdefault("KmsDataKeyReusePeriodSeconds", str(limits.KMS_KEY_REUSE_S_DEFAULT))
+    return shown
+
+
+def first_difference(current: Mapping[str, str], given: Mapping[str, str]) -> str | None:
+    """The first of the given attributes that an existing queue has otherwise; None if all agree."""
+    existing = effective_attributes(current)
+    for name, value in given.items():
+        if existing.get(name, "") != value:
+            return name
+    return None
