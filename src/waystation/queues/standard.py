@@ -92,9 +92,16 @@ class StandardQueue:
             and self.ready_bytes < WINDOW_BYTES // 2
         )
 
+    def has_room(self) -> bool:
+        """Whether the window takes more."""
+        return len(self.ready) < WINDOW_MESSAGES and self.ready_bytes < WINDOW_BYTES
+
     def runs_to_load(self) -> list[Run]:
-        """The oldest runs of the tail that would fill the window."""
-        return self.tail.front(WINDOW_MESSAGES - len(self.ready))
+        """The oldest runs of the tail that would about fill the window, in messages or in bytes."""
+        messages = len(self.messages) + self.tail.messages
+        room_bytes = max(WINDOW_BYTES - self.ready_bytes, 0)
+        room = room_bytes * messages // max(self.live_bytes, 1) + 1
+        return self.tail.front(min(room, WINDOW_MESSAGES - len(self.ready)))
 
     def oldest_record(self) -> int | None:
         """The lowest log record that holds a live message of this queue."""
@@ -103,6 +110,11 @@ class StandardQueue:
         if tail_record is not None:
             records.append(tail_record)
         return min(records, default=None)
+
+    def holds_receipt(self, sequence: int, receive_count: int) -> bool:
+        """Whether this is the latest receive of a message that is still there."""
+        message = self.messages.get(sequence)
+        return message is not None and message.receive_count == receive_count
 
     def lives_in(self, sequence: int, record: int, held: bool) -> bool:
         """Whether `record` is where the envelope of a live message lies; `held` as in `Relocated`."""
@@ -177,11 +189,12 @@ class StandardQueue:
         return changes, outcomes
 
     def _judge(self, change: VisibilityChange, now_ms: int) -> Outcome:
-        message = self.messages.get(change.receipt.sequence)
+        receipt = change.receipt
         # A receipt that a later receive has replaced must not touch that
         # consumer's timeout; to its holder the message is gone.
-        if message is None or message.receive_count != change.receipt.receive_count:
+        if not self.holds_receipt(receipt.sequence, receipt.receive_count):
             return Outcome.GONE
+        message = self.messages[receipt.sequence]
         if now_ms + change.timeout_ms > message.received_at_ms + VISIBILITY_TIMEOUT_S_MAX * 1_000:
             return Outcome.BEYOND_LIMIT
         return Outcome.DONE
@@ -204,12 +217,12 @@ class StandardQueue:
                 message = self.messages[sequence] = Message(sequence, record, size, event.at_ms)
                 self._hide(message, DELAYED, event.at_ms + entry.delay_ms)
                 self.delayed += 1
-            elif self.tail.messages or len(self.ready) >= WINDOW_MESSAGES or self.ready_bytes >= WINDOW_BYTES:
-                self.tail.append(record, sequence)
-            else:
+            elif self.has_room() and not self.tail.messages:
                 message = self.messages[sequence] = Message(sequence, record, size, event.at_ms)
                 self.ready[sequence] = message
                 self.ready_bytes += size
+            else:
+                self.tail.append(record, sequence)
             sequence += 1
         self.next_sequence = sequence
 

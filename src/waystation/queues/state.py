@@ -129,16 +129,17 @@ class ShardState:
         """
         if event.at_ms > self.now_ms:
             self.now_ms = event.at_ms
-        if isinstance(event, events.EpochStarted):
-            self.epoch = event.epoch
-        elif isinstance(event, events.QueueCreated):
-            self.queues[event.queue] = StandardQueue(event.queue, event.settings)
-            self.next_queue = event.queue + 1
-        elif isinstance(event, events.QueueDeleted):
-            self.queues.pop(event.queue, None)
-        else:
-            queue = self.queues[event.queue]
-            _APPLY[type(event)](queue, event, record)
+        _APPLY[type(event)](self, event, record)
+
+    def _start_epoch(self, event: events.EpochStarted) -> None:
+        self.epoch = event.epoch
+
+    def _add_queue(self, event: events.QueueCreated) -> None:
+        self.queues[event.queue] = StandardQueue(event.queue, event.settings)
+        self.next_queue = event.queue + 1
+
+    def _drop_queue(self, event: events.QueueDeleted) -> None:
+        self.queues.pop(event.queue, None)
 
     def missing(self, event: Event) -> StandardQueue | None:
         """The queue whose oldest run has to be loaded before `event` can be applied, if any.
@@ -246,12 +247,15 @@ _DECIDE: dict[type, Callable[[ShardState, Any], Decision]] = {
     commands.CountMessages: ShardState._count,
 }
 
-_APPLY: dict[type, Callable[[StandardQueue, Any, int], None]] = {
-    events.QueueConfigured: lambda queue, event, _: queue.apply_configured(event),
-    events.QueuePurged: lambda queue, event, _: queue.apply_purged(event),
-    events.MessagesSent: lambda queue, event, record: queue.apply_sent(event, record),
-    events.MessagesReceived: lambda queue, event, _: queue.apply_received(event),
-    events.MessagesDeleted: lambda queue, event, _: queue.apply_deleted(event),
-    events.VisibilityChanged: lambda queue, event, _: queue.apply_visibility(event),
-    events.MessagesRelocated: lambda queue, event, record: queue.apply_relocated(event, record),
+_APPLY: dict[type, Callable[[ShardState, Any, int], None]] = {
+    events.EpochStarted: lambda state, event, _: state._start_epoch(event),
+    events.QueueCreated: lambda state, event, _: state._add_queue(event),
+    events.QueueDeleted: lambda state, event, _: state._drop_queue(event),
+    events.QueueConfigured: lambda state, event, _: state.queues[event.queue].apply_configured(event),
+    events.QueuePurged: lambda state, event, _: state.queues[event.queue].apply_purged(event),
+    events.MessagesSent: lambda state, event, at: state.queues[event.queue].apply_sent(event, at),
+    events.MessagesReceived: lambda state, event, _: state.queues[event.queue].apply_received(event),
+    events.MessagesDeleted: lambda state, event, _: state.queues[event.queue].apply_deleted(event),
+    events.VisibilityChanged: lambda state, event, _: state.queues[event.queue].apply_visibility(event),
+    events.MessagesRelocated: lambda state, event, at: state.queues[event.queue].apply_relocated(event, at),
 }
