@@ -9,6 +9,10 @@ class ShardBusy(Unavailable):
     """More is waiting for the disk than may wait. The request has not happened."""
 
 
+class StorageNearlyFull(Unavailable):
+    """The disk has room for receives and deletes, but not for new messages. The send has not happened."""
+
+
 class ShardUnavailable(Unavailable):
     """The shard is recovering, stopped or damaged.
 

@@ -17,7 +17,8 @@ from waystation.queues import events
 from waystation.queues.contents import relocations
 
 if TYPE_CHECKING:
-    from waystation.backend.shard import Batch, Shard
+    from waystation.backend.batches import Batch
+    from waystation.backend.shard import Shard
 
 _RELOCATE_RECORDS = 64
 """Read and written again in one step."""

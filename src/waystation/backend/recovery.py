@@ -51,4 +51,4 @@ async def _load_oldest_run(log: Log, queue: StandardQueue) -> None:
     [record] = await log.read([run.record])
     if record is None:
         raise LogDamaged(f"record {run.record} is missing, and messages of {queue.settings.name} are in it")
-    queue.load(run, [message for message, _ in run_messages(record_events(record), queue.number, run)])
+    queue.load(run, [message for message, _ in run_messages(record_events(record), queue, run)])

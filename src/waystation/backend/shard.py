@@ -19,25 +19,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from waystation.backend.batches import Batch, Batches
 from waystation.backend.cache import EnvelopeCache
-from waystation.backend.errors import ShardBusy, ShardUnavailable
+from waystation.backend.errors import ShardBusy, ShardUnavailable, StorageNearlyFull
 from waystation.backend.housekeeping import Housekeeper
-from waystation.backend.recovery import record_events, recover
+from waystation.backend.long_polls import LongPoll, LongPolls
+from waystation.backend.reading import read_envelopes, read_runs
+from waystation.backend.recovery import recover
 from waystation.backend.settings import BackendSettings
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Log
 from waystation.protocol.errors import Refusal, Unavailable
 from waystation.queues import events
-from waystation.queues.commands import Answer, Command, Received, ReceiveMessages
-from waystation.queues.contents import run_messages, stored_messages
+from waystation.queues.commands import Answer, Command, Received, ReceiveMessages, SendMessages
+from waystation.queues.contents import run_messages
 from waystation.queues.events import Event, encode_events
 from waystation.queues.standard import StandardQueue
 from waystation.queues.state import ShardState
-from waystation.queues.waiting import Waiting
 
 _FIRST_RETRY_S = 0.05
 
@@ -47,31 +48,6 @@ _logger = logging.getLogger(__name__)
 def wall_clock_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-class Batch:
-    """Events that will be one record at `position`, and who waits for it."""
-
-    __slots__ = ("answers", "bytes", "committed", "events", "position")
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self.bytes = 0
-        self.events: list[Event] = []
-        self.answers: list[tuple[asyncio.Future[Any], Answer]] = []
-        self.committed: asyncio.Future[bytes] | None = None
-        """Resolved with the record's checksum, when somebody asked for that."""
-
-
-class _Waiter:
-    """A receive that waits. `deadline` is None for one that only waits for the log to be read."""
-
-    __slots__ = ("command", "deadline", "future")
-
-    def __init__(self, command: ReceiveMessages, future: asyncio.Future[Answer]) -> None:
-        self.command = command
-        self.future = future
-        self.deadline: asyncio.TimerHandle | None = None
 
 
 class Shard:
@@ -96,13 +72,10 @@ class Shard:
         """Everything that goes with one life of the state."""
         self.state = state
         self._cache = EnvelopeCache(self._settings.cache_bytes)
-        self._waiting: Waiting[_Waiter] = Waiting(self._settings.waiting_max)
-        self._due: dict[int, tuple[int, asyncio.TimerHandle]] = {}
+        self._batches = Batches(self._log.position + 1, self._settings.record_bytes_max)
+        self._polls = LongPolls(self._settings.waiting_max, self._show_due)
         self._touched: set[int] = set()
         self._loading: set[int] = set()
-        self._sealed: deque[Batch] = deque()
-        self._open = Batch(self._log.position + 1)
-        self._pending_bytes = 0
         self._work = asyncio.Event()
         self._housekeeper = Housekeeper(self, self._log, self._settings)
 
@@ -114,7 +87,7 @@ class Shard:
         self._loop = asyncio.get_running_loop()
         self._reset(await recover(self._log))
         self.record(events.EpochStarted(self.now_ms(), self.state.epoch + 1))
-        await self._append(self._take_batch())
+        await self._append(self._batches.seal())
         self._why_not = None
 
     async def run(self) -> None:
@@ -159,25 +132,14 @@ class Shard:
     def _stop_serving(self, why: Unavailable) -> None:
         """Forget everything in memory and tell all who wait."""
         self._why_not = why
-        futures: list[asyncio.Future[Any]] = [waiter.future for waiter in self._all_waiters()]
-        for batch in (*self._sealed, self._open):
-            futures.extend(future for future, _ in batch.answers)
+        self._polls.end_all(why)
+        for batch in self._batches:
             if batch.committed is not None:
                 batch.committed.cancel()
-        for future in futures:
-            if not future.done():
-                future.set_exception(why)
+            for future, _ in batch.answers:
+                if not future.done():
+                    future.set_exception(why)
         self._reset(ShardState())
-
-    def _all_waiters(self) -> list[_Waiter]:
-        for _, timer in self._due.values():
-            timer.cancel()
-        self._due.clear()
-        waiters = self._waiting.take_all()
-        for waiter in waiters:
-            if waiter.deadline is not None:
-                waiter.deadline.cancel()
-        return waiters
 
     @property
     def is_serving(self) -> bool:
@@ -187,9 +149,7 @@ class Shard:
     def drain(self) -> None:
         """Answer all receives that wait, and let none wait from now on: before a planned stop."""
         self._draining = True
-        for waiter in self._all_waiters():
-            if not waiter.future.done():
-                waiter.future.set_result(Received(waiter.command.queue, []))
+        self._polls.end_all()
 
     # Commands
 
@@ -205,12 +165,14 @@ class Shard:
 
         Raises:
             Refusal: what the state says to the command.
-            ShardBusy, ShardUnavailable: see there; also set on the future.
+            ShardBusy, StorageNearlyFull, ShardUnavailable: see there; the last also comes on the future.
         """
         if self._why_not is not None:
             raise self._why_not
-        if self._pending_bytes > self._settings.pending_bytes_max:
+        if self._batches.pending_bytes > self._settings.pending_bytes_max:
             raise ShardBusy("Too many messages are waiting for the disk.")
+        if isinstance(command, SendMessages) and not self._log.has_room():
+            raise StorageNearlyFull("The disk is nearly full: messages can be received, but not sent.")
         self.now_ms()
         future: asyncio.Future[Answer] = self._loop.create_future()
         if isinstance(command, ReceiveMessages):
@@ -220,47 +182,37 @@ class Shard:
         if event is None:
             future.set_result(answer)
         else:
-            self.record(event)
-            self._open.answers.append((future, answer))
+            self.record(event).answers.append((future, answer))
         return future
 
-    def record(self, event: Event) -> None:
-        """Apply an event and add it to the open batch."""
-        batch = self._open
-        self.state.apply(event, batch.position)
-        batch.events.append(event)
+    def record(self, event: Event) -> Batch:
+        """Apply an event and have it logged; returns the batch that it is in."""
+        self.state.apply(event, self._batches.position)
+        envelope_bytes = 0
         if isinstance(event, events.MessagesSent):
-            self._cache_sent(event, batch)
+            envelope_bytes = self._cache_sent(event)
         elif isinstance(event, events.MessagesRelocated):
-            self._count(batch, sum(len(message.envelope) for message in event.messages))
+            envelope_bytes = sum(len(message.envelope) for message in event.messages)
         number = getattr(event, "queue", 0)
-        if number in self._waiting:
+        if number in self._polls:
             self._touched.add(number)
         self._work.set()
+        return self._batches.add(event, envelope_bytes)
 
-    def _cache_sent(self, event: events.MessagesSent, batch: Batch) -> None:
-        # Only what is near the head of its queue is kept; the rest is read when its turn comes.
+    def _cache_sent(self, event: events.MessagesSent) -> int:
+        """Keep the envelopes of messages near the head of their queue; returns the bytes of all."""
         held = self.state.queues[event.queue].messages
-        size = 0
+        envelope_bytes = 0
         for sequence, entry in enumerate(event.entries, event.first_sequence):
-            size += len(entry.envelope)
+            envelope_bytes += len(entry.envelope)
             if sequence in held:
                 self._cache.put(event.queue, sequence, entry.envelope)
-        self._count(batch, size)
-
-    def _count(self, batch: Batch, size: int) -> None:
-        batch.bytes += size
-        self._pending_bytes += size
-        if batch.bytes >= self._settings.record_bytes_max:
-            self.seal()
+        return envelope_bytes
 
     def seal(self) -> Batch:
         """Close the open batch: the state is now exactly what the log says up to its position."""
-        batch = self._open
-        self._sealed.append(batch)
-        self._open = Batch(batch.position + 1)
         self._work.set()
-        return batch
+        return self._batches.seal()
 
     # Receiving
 
@@ -268,19 +220,13 @@ class Shard:
         queue = self.state.queue(command.queue)
         if self._try_receive(queue, command, future):
             return
-        must_load = queue.number in self._loading
-        may_wait = command.wait_ms > 0 and not self._draining and not self._waiting.is_full()
-        if not must_load and not may_wait:
-            future.set_result(Received(queue.number, []))
-            return
-        waiter = _Waiter(command, future)
-        if may_wait:
-            waiter.deadline = self._loop.call_later(
-                command.wait_ms / 1_000, self._give_up, waiter
-            )
-        self._waiting.add(queue.number, waiter)
-        future.add_done_callback(lambda _: self._leave(waiter))
-        self._watch(queue)
+        may_wait = command.wait_ms > 0 and not self._draining and not self._polls.is_full()
+        poll = LongPoll(command, future)
+        if may_wait or queue.number in self._loading:
+            self._polls.add(poll, command.wait_ms if may_wait else 0)
+            self._polls.watch(queue, self.state.now_ms)
+        else:
+            poll.give_up()
 
     def _try_receive(
         self, queue: StandardQueue, command: ReceiveMessages, future: asyncio.Future[Answer]
@@ -291,81 +237,46 @@ class Shard:
             assert isinstance(answer, Received)
             for message in answer.messages:
                 message.envelope = self._cache.take(queue.number, message.sequence) or b""
-            self.record(event)
-            self._open.answers.append((future, answer))
+            self.record(event).answers.append((future, answer))
         if queue.needs_load() and queue.number not in self._loading:
             self._loading.add(queue.number)
             self._group.create_task(self._load(queue))
         return event is not None
 
-    def _give_up(self, waiter: _Waiter) -> None:
-        if not waiter.future.done():
-            waiter.future.set_result(Received(waiter.command.queue, []))
-
-    def _leave(self, waiter: _Waiter) -> None:
-        """The waiter was answered, gave up, or its client went away."""
-        if waiter.deadline is not None:
-            waiter.deadline.cancel()
-        self._waiting.remove(waiter.command.queue, waiter)
-
-    def _serve_waiting(self) -> None:
-        """Let the receives that wait on touched queues take what is visible now, oldest first."""
-        while self._touched:
-            number = self._touched.pop()
-            queue = self.state.queues.get(number)
-            if queue is None:
-                self._refuse_waiting(number)
-                continue
-            while (waiter := self._waiting.first(number)) is not None:
-                if self._serve(queue, waiter):
-                    self._waiting.remove(number, waiter)
-                else:
-                    break
-            self._touched.discard(number)
-            self._watch(queue)
-
-    def _serve(self, queue: StandardQueue, waiter: _Waiter) -> bool:
-        """Serve one waiting receive; False when it has to wait on."""
-        if waiter.future.done():
-            return True
-        try:
-            if self._try_receive(queue, waiter.command, waiter.future):
-                return True
-        except Refusal as refusal:
-            waiter.future.set_exception(refusal)
-            return True
-        if waiter.deadline is None and queue.number not in self._loading:
-            waiter.future.set_result(Received(queue.number, []))
-            return True
-        return False
-
-    def _refuse_waiting(self, number: int) -> None:
-        for waiter in self._waiting.take_all(number):
-            if not waiter.future.done():
-                try:
-                    self.state.queue(number)
-                except Refusal as refusal:
-                    waiter.future.set_exception(refusal)
-
-    def _watch(self, queue: StandardQueue) -> None:
-        """Have a timer for when the next message shows, while receives wait for one."""
-        due_ms = queue.next_due_ms() if queue.number in self._waiting else None
-        planned = self._due.get(queue.number)
-        if planned is not None:
-            if planned[0] == due_ms:
-                return
-            planned[1].cancel()
-            del self._due[queue.number]
-        if due_ms is not None:
-            delay_s = max(due_ms - self.state.now_ms, 1) / 1_000
-            timer = self._loop.call_later(delay_s, self._show_due, queue.number)
-            self._due[queue.number] = (due_ms, timer)
-
     def _show_due(self, number: int) -> None:
-        del self._due[number]
         self.now_ms()
         self._touched.add(number)
         self._work.set()
+
+    def _serve_waiting(self) -> None:
+        """Let the receives that wait on touched queues take what is visible now, longest waiting first."""
+        while self._touched:
+            number = self._touched.pop()
+            try:
+                queue = self.state.queue(number)
+            except Refusal as refusal:
+                self._polls.end(number, refusal)
+                continue
+            for poll in self._polls.of(number):
+                if self._serve(queue, poll):
+                    self._polls.remove(poll)
+            self._touched.discard(number)
+            self._polls.watch(queue, self.state.now_ms)
+
+    def _serve(self, queue: StandardQueue, poll: LongPoll) -> bool:
+        """Serve one waiting receive; False when it has to wait on."""
+        if poll.future.done():
+            return True
+        try:
+            if self._try_receive(queue, poll.command, poll.future):
+                return True
+        except Refusal as refusal:
+            poll.refuse(refusal)
+            return True
+        if poll.deadline is None and queue.number not in self._loading:
+            poll.give_up()
+            return True
+        return False
 
     # Reading back from the log
 
@@ -373,18 +284,14 @@ class Shard:
         """Fill a queue's window from its tail, then serve who waits for that."""
         try:
             runs = queue.runs_to_load()
-            positions = list(dict.fromkeys(run.record for run in runs))
-            await self._committed(max(positions, default=0))
-            records = dict(zip(positions, await self._log.read(positions), strict=True))
+            await self._committed(max((run.record for run in runs), default=0))
+            found = await read_runs(self._log, runs)
             for run in runs:
                 if next(iter(queue.tail), None) != run or not queue.has_room():
                     break  # purged or relocated meanwhile, or full: the next receive asks again
-                record = records[run.record]
-                if record is None:
-                    raise LogDamaged(f"record {run.record} is missing, and live messages are in it")
-                found = run_messages(record_events(record), queue.number, run)
-                queue.load(run, [message for message, _ in found])
-                for message, envelope in found:
+                loaded = run_messages(found[run.record], queue, run)
+                queue.load(run, [message for message, _ in loaded])
+                for message, envelope in loaded:
                     self._cache.put(queue.number, message.sequence, envelope)
         finally:
             self._loading.discard(queue.number)
@@ -393,29 +300,19 @@ class Shard:
 
     async def _fetch(self, future: asyncio.Future[Any], received: Received) -> None:
         """Complete an answer with the envelopes that were not in the cache, then give it."""
-        missing = [message for message in received.messages if not message.envelope]
         try:
-            records = await self._log.read(list(dict.fromkeys(message.record for message in missing)))
-            found = {
-                (stored.queue, stored.sequence): stored.envelope
-                for record in records
-                if record is not None
-                for stored in stored_messages(record_events(record))
-            }
+            await read_envelopes(self._log, received.queue, received.messages)
         except BaseException:
             if not future.done():
                 future.set_exception(ShardUnavailable("The message could not be read from storage."))
             raise
-        for message in missing:
-            message.envelope = found.get((received.queue, message.sequence), b"")
         if not future.done():
-            # One that is gone from the log was deleted while it was being read.
             held = [message for message in received.messages if message.envelope]
             future.set_result(Received(received.queue, held))
 
     async def _committed(self, position: int) -> None:
         """Wait until the record at a position is durable."""
-        for batch in (*self._sealed, self._open):
+        for batch in self._batches:
             if batch.position == position:
                 await self.commit_of(batch)
 
@@ -433,24 +330,18 @@ class Shard:
             await self._work.wait()
             self._work.clear()
             self._serve_waiting()
-            while self._sealed or self._open.events or self._open.committed is not None:
-                await self._append(self._take_batch())
+            while (batch := self._batches.first()) is not None:
+                await self._append(batch)
                 # One turn of the loop: requests that have arrived meanwhile join the
                 # next batch, which at moderate load halves the number of syncs.
                 await asyncio.sleep(0)
                 self._serve_waiting()
 
-    def _take_batch(self) -> Batch:
-        if not self._sealed:
-            self.seal()
-        return self._sealed[0]
-
     async def _append(self, batch: Batch) -> None:
-        """Make a batch durable and answer. On failure it stays in `_sealed`, to be refused."""
+        """Make the first batch durable and answer. On failure it stays, to be refused."""
         position = await self._log.append(encode_events(batch.events))
         assert position == batch.position, "somebody else has written to this log"
-        self._sealed.popleft()
-        self._pending_bytes -= batch.bytes
+        self._batches.appended()
         self._housekeeper.count(batch)
         if batch.committed is not None and not batch.committed.done():
             batch.committed.set_result(self._log.checksum)

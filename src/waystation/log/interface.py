@@ -46,6 +46,9 @@ class Log(Protocol):
     def size_bytes(self) -> int:
         """Of what is stored, about; space that is free for reuse does not count."""
 
+    def has_room(self) -> bool:
+        """Whether new messages should be appended. Deletes may be, as long as `append` takes them."""
+
     async def open(self) -> None:
         """Find the end of the log. May be called again after a failure."""
 

@@ -21,7 +21,11 @@ class MemoryLog:
         self.snapshot: Snapshot | None = None
         self.position = 0
         self.checksum = NO_CHECKSUM
+        self.is_nearly_full = False
         self._is_open = False
+
+    def has_room(self) -> bool:
+        return not self.is_nearly_full
 
     @property
     def first(self) -> int:

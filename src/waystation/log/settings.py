@@ -12,5 +12,9 @@ class LogSettings:
     checkpoint_bytes: int = 16_777_216
     """Appended bytes after which SQLite's write-ahead log is copied into its file and reused."""
 
+    reserve_bytes: int = 67_108_864
+    """Free space on the disk that sends may not use up, so that what makes the log shorter, receives
+    and deletes, still can. Enough for SQLite to write its write-ahead log and copy it into the file."""
+
     vacuum_bytes: int = 33_554_432
     """Free space inside the file that is kept for reuse; more is given back to the file system."""

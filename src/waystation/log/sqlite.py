@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +43,9 @@ _VACUUM_BYTES = 2_097_152
 _REPLAY_ROWS = 256
 _REPLAY_BYTES = 8_388_608
 """Read at once on replay, whichever is reached first."""
+
+_ROOM_LOOK_S = 0.1
+"""Between two looks at the free space of the disk: at full speed, some megabytes."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (position INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
@@ -69,6 +74,17 @@ class SqliteLog:
         self._connections: dict[str, _Connection] = {}
         self._since_checkpoint = 0
         self._checkpoint: asyncio.Task[None] | None = None
+        self._room_until_s = 0.0
+
+    def has_room(self) -> bool:
+        # A system call for each send would be too many; a full disk is noticed soon enough.
+        now_s = time.monotonic()
+        if now_s >= self._room_until_s:
+            disk = os.statvfs(self._path.parent)
+            if disk.f_bavail * disk.f_frsize <= self._settings.reserve_bytes:
+                return False
+            self._room_until_s = now_s + _ROOM_LOOK_S
+        return True
 
     # Opening and closing
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from waystation.queues.events import Event, MessagesRelocated, MessagesSent, Relocated
 from waystation.queues.message import Message
+from waystation.queues.standard import StandardQueue
 from waystation.queues.state import ShardState
 from waystation.queues.tail import Run
 
@@ -37,16 +38,20 @@ def stored_messages(events: list[Event]) -> Iterator[Stored]:
                 )
 
 
-def run_messages(events: list[Event], queue: int, run: Run) -> list[tuple[Message, bytes]]:
-    """The messages of one run of a queue's tail with their envelopes, oldest first.
+def run_messages(events: list[Event], queue: StandardQueue, run: Run) -> list[tuple[Message, bytes]]:
+    """The messages of the oldest run of a queue's tail with their envelopes, oldest first.
 
-    `events` are those of the run's record.
+    `events` are those of the run's record. Fewer than the run counts are found
+    when an earlier owner saw some expire before it relocated the others.
     """
+    end = queue.tail.second_sequence()
     found = [
         (Message(stored.sequence, run.record, len(stored.envelope), stored.sent_at_ms), stored.envelope)
         for stored in stored_messages(events)
-        if stored.queue == queue and stored.sequence >= run.first_sequence and not stored.held
+        if stored.queue == queue.number and run.first_sequence <= stored.sequence < end and not stored.held
     ]
+    # Relocation writes messages in the order in which it finds them in the log.
+    found.sort(key=lambda each: each[0].sequence)
     return found[: run.messages]
 
 

@@ -195,6 +195,8 @@ class StandardQueue:
         if not self.holds_receipt(receipt.sequence, receipt.receive_count):
             return Outcome.GONE
         message = self.messages[receipt.sequence]
+        if message.sent_at_ms <= self._expiry_ms(now_ms):
+            return Outcome.GONE  # expired behind others that are not, and still to be dropped
         if now_ms + change.timeout_ms > message.received_at_ms + VISIBILITY_TIMEOUT_S_MAX * 1_000:
             return Outcome.BEYOND_LIMIT
         return Outcome.DONE

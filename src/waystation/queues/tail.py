@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 RUN_MESSAGES_MAX = 0xFFFF
@@ -73,6 +74,11 @@ class Tail:
             runs.append(run)
             messages -= run.messages
         return runs
+
+    def second_sequence(self) -> float:
+        """Where the oldest run ends: the first sequence of the run after it, infinite without one."""
+        second = self._start + 1
+        return self._first_sequences[second] if second < len(self._locations) else inf
 
     def pop(self) -> Run:
         """Take the oldest run away."""

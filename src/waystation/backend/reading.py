@@ -1,0 +1,38 @@
+"""Reading messages back from the log, whose places the state remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from waystation.backend.recovery import record_events
+from waystation.log.errors import LogDamaged
+from waystation.log.interface import Log
+from waystation.queues.commands import ReceivedMessage
+from waystation.queues.contents import stored_messages
+from waystation.queues.events import Event
+from waystation.queues.tail import Run
+
+
+async def read_runs(log: Log, runs: Iterable[Run]) -> dict[int, list[Event]]:
+    """The events of all records that the runs lie in, by position. Raises `LogDamaged` if one is missing."""
+    positions = list(dict.fromkeys(run.record for run in runs))
+    found: dict[int, list[Event]] = {}
+    for position, record in zip(positions, await log.read(positions), strict=True):
+        if record is None:
+            raise LogDamaged(f"record {position} is missing, and live messages are in it")
+        found[position] = record_events(record)
+    return found
+
+
+async def read_envelopes(log: Log, queue: int, messages: Iterable[ReceivedMessage]) -> None:
+    """Give messages of a queue that have no envelope theirs.
+
+    One whose record is gone from the log was deleted meanwhile, and stays without.
+    """
+    missing = {message.sequence: message for message in messages if not message.envelope}
+    for record in await log.read(list(dict.fromkeys(message.record for message in missing.values()))):
+        if record is None:
+            continue
+        for stored in stored_messages(record_events(record)):
+            if stored.queue == queue and stored.sequence in missing:
+                missing[stored.sequence].envelope = stored.envelope
