@@ -51,8 +51,8 @@ class Node:
         """Where clients on this machine reach it."""
         http = self._settings.http
         scheme = "https" if http.tls_certificate else "http"
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104
-        return f"{scheme}://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def start(self) -> None:
         """Recover and serve.
@@ -78,12 +78,16 @@ class Node:
                 settings.root.access_key_id,
                 settings.root.secret_access_key,
             )
-        self._store = SqliteMetadataStore(directory / _METADATA_FILE)
+        metadata = directory / _METADATA_FILE
+        if not metadata.exists() and any(directory.glob(_SHARD_FILES)):
+            # A new, empty catalogue would have every queue dropped as one that nobody knows.
+            raise LogDamaged(f"{metadata} is missing; restore it, or all queues and messages are lost")
+        self._store = SqliteMetadataStore(metadata)
         await self._store.open()
         self._catalogue = Catalogue(self._store)
         await self._catalogue.start()
-        self._backend = Backend(self._logs(directory), settings.backend)
-        await self._backend.start()
+        self._backend = Backend(self._logs(directory, self._catalogue), settings.backend)
+        await self._start_backend(self._backend, directory)
         queues = QueueService(settings.service, self._catalogue, self._backend)
         await queues.reconcile()
         messages = MessageService(self._catalogue, self._backend, Handles(self._catalogue.secret))
@@ -92,12 +96,25 @@ class Node:
         await self._server.start()
         self.port = self._server.port
 
-    def _logs(self, directory: Path) -> list[Log]:
-        existing = sorted(directory.glob(_SHARD_FILES))
-        number = len(existing) or self._settings.backend.shards
-        paths = [directory / f"shard-{shard:03}.db" for shard in range(number)]
+    async def _start_backend(self, backend: Backend, directory: Path) -> None:
+        try:
+            await backend.start()
+        except LogDamaged as error:
+            # Shards are opened in turn, so the first that does not serve is the damaged one.
+            damaged = next(shard.number for shard in backend.shards if not shard.is_serving)
+            path = str(_shard_file(directory, damaged))
+            if path in str(error):
+                raise
+            raise LogDamaged(f"{path}: {error}") from error
+
+    def _logs(self, directory: Path, catalogue: Catalogue) -> list[Log]:
+        existing = len(list(directory.glob(_SHARD_FILES)))
+        in_use = 1 + max((queue.shard for queue in catalogue.queues()), default=-1)
+        known = max(existing, in_use)
+        number = known or self._settings.backend.shards
+        paths = [_shard_file(directory, shard) for shard in range(number)]
         for path in paths:
-            if existing and not path.exists():
+            if known and not path.exists():
                 raise LogDamaged(f"{path} is missing; restore it, or the messages in it are lost")
         return [SqliteLog(path, self._settings.log) for path in paths]
 
@@ -122,6 +139,10 @@ class Node:
         if self._lock is not None:
             os.close(self._lock)
         self._server = self._backend = self._catalogue = self._store = self._lock = None
+
+
+def _shard_file(directory: Path, shard: int) -> Path:
+    return directory / f"shard-{shard:03}.db"
 
 
 def _lock(directory: Path) -> int:

@@ -29,6 +29,7 @@ class Envelope(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     attributes: list[Attribute] = []
     attributes_md5: str = ""
     trace_header: str = ""
+    group: str = ""
 
 
 encode_envelope = msgspec.msgpack.Encoder().encode

@@ -30,6 +30,8 @@ from waystation.protocol.operations import (
 
 _ALLOWED_ASCII = bytes([9, 10, 13, *range(0x20, 0x7F + 1)])
 _TYPE = re.compile(r"(String|Number|Binary)(\.[^\x00-\x1f]*)?\Z")
+_TRACE_HEADER_LENGTH_MAX = 16_384
+"""Characters, as many as fit the HTTP header that may carry one too; no other limit counts them."""
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*\Z", re.ASCII)
 _NAME = re.compile(r"[\w.-]+\Z")
 """Letters of any script: the real service takes umlauts, whatever its documentation says."""
@@ -136,14 +138,19 @@ def _check_attribute_value(what: str, attribute: MessageAttributeValue) -> int:
 
 def check_system_attributes(attributes: dict[str, MessageSystemAttributeValue]) -> str:
     """Validate system attributes; returns the trace header, the only one that clients may send."""
+    trace_header = ""
     for name, attribute in attributes.items():
         if name != "AWSTraceHeader":
             raise InvalidParameterValue(f"Message system attribute name '{name}' is invalid.")
         _check_attribute_value(f"Message system attribute '{name}'", attribute)
         if attribute.string_value is None or attribute.data_type != "String":
             raise InvalidParameterValue(f"Message system attribute '{name}' must be of type 'String'.")
-        return attribute.string_value
-    return ""
+        trace_header = attribute.string_value
+    if len(trace_header) > _TRACE_HEADER_LENGTH_MAX:
+        raise InvalidParameterValue(
+            f"Message system attribute 'AWSTraceHeader' is longer than {_TRACE_HEADER_LENGTH_MAX} characters."
+        )
+    return trace_header
 
 
 # Batches

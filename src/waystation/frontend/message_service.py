@@ -111,6 +111,7 @@ class MessageService:
         message_rules.check_group(message.message_group_id)
         size = len(utf8)
         envelope = Envelope(body, md5_of_body(utf8), call.caller.account, trace_header=call.trace_header)
+        envelope.group = message.message_group_id or ""
         attributes_md5 = system_md5 = None
         if message.message_attributes:
             size += message_rules.check_attributes(message.message_attributes)
@@ -238,7 +239,9 @@ class MessageService:
 _Change = operations.ChangeMessageVisibilityRequest | operations.ChangeMessageVisibilityBatchRequestEntry
 
 
-class _TooLong(InvalidParameterValue):
+class _TooLong(
+    InvalidParameterValue, shape=InvalidParameterValue.shape, query_code=InvalidParameterValue.query_code
+):
     """A message over its queue's maximum; `size` still counts in its batch."""
 
     def __init__(self, verb: str, message_bytes_max: int, size: int) -> None:

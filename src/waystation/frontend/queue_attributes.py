@@ -23,6 +23,8 @@ _RANGES = {
 }
 _JSON = ("Policy", "RedrivePolicy", "RedriveAllowPolicy")
 _REMOVED_WHEN_EMPTY = (*_JSON, "KmsMasterKeyId")
+_KMS_KEY_LENGTH_MAX = 2_048
+"""Characters of a key's id, ARN or alias. KMS API Reference, `KeyId`."""
 _FIFO_ONLY = ("FifoQueue", "ContentBasedDeduplication", "DeduplicationScope", "FifoThroughputLimit")
 
 _DEFAULTS = {
@@ -78,7 +80,10 @@ def _check(name: str, value: str) -> str:
         return value
     if name in _JSON:
         _check_json(name, value)
-    elif name == "SqsManagedSseEnabled" and value not in ("true", "false"):
+    elif name == "KmsMasterKeyId":
+        if len(value) > _KMS_KEY_LENGTH_MAX:
+            raise InvalidAttributeValue.of(name)
+    elif value not in ("true", "false"):
         raise InvalidAttributeValue.of(name)
     return value
 

@@ -62,6 +62,8 @@ class Wanted:
         }
         if envelope.trace_header:
             found["AWSTraceHeader"] = envelope.trace_header
+        if envelope.group:
+            found["MessageGroupId"] = envelope.group
         if "All" in self._system:
             return found
         return {name: value for name, value in found.items() if name in self._system}

@@ -1,0 +1,52 @@
+"""One real server for all tests of the contract, and a queue of its own for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server import Server, running
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Stopped at the end as an operator would, which has to go well."""
+    data_dir: Path = tmp_path_factory.mktemp("contract") / "data"
+    with running(data_dir) as server:
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def sqs(server: Server) -> Any:
+    """A boto3 client that lets wrong parameters through, for the server to refuse."""
+    return server.client(parameter_validation=False)
+
+
+@pytest.fixture
+def new_name() -> Callable[[], str]:
+    """Names that no other test uses."""
+    return lambda: f"queue-{next(_numbers)}"
+
+
+@pytest.fixture
+def new_queue(sqs: Any, new_name: Callable[[], str]) -> Callable[..., str]:
+    """Creates a queue with the attributes given, and returns its URL."""
+
+    def create(**attributes: str) -> str:
+        url: str = sqs.create_queue(QueueName=new_name(), Attributes=attributes)["QueueUrl"]
+        return url
+
+    return create
+
+
+@pytest.fixture
+def queue(new_queue: Callable[..., str]) -> str:
+    """The URL of a new queue with default attributes."""
+    return new_queue()

@@ -1,0 +1,128 @@
+"""Requests that are valid, nearly valid and hopeless, made from botocore's own model."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+
+from botocore.model import Shape
+from hypothesis import strategies as st
+
+from tests.contract.wire import SERVED
+from tests.protocol.service_model import OPERATION_NAMES, SERVICE
+
+QUEUE_NAME = "fuzzed"
+QUEUE_URL = f"http://queues.test:9324/000000000000/{QUEUE_NAME}"
+HANDLE = "{handle}"
+"""Stands for a receipt handle that is valid when the request is made."""
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_TEXT = st.text(max_size=20)
+_ATTRIBUTE_NAMES = ["All", "DelaySeconds", "VisibilityTimeout", "QueueArn", "Policy"]
+_SYSTEM_NAMES = ["All", "SenderId", "AWSTraceHeader", "SequenceNumber", "MessageGroupId"]
+_GOOD_VALUES: list[dict[str, str]] = [
+    {"DataType": "String.x", "StringValue": "text"},
+    {"DataType": "Number", "StringValue": "-1e5"},
+    {"DataType": "Binary", "BinaryValue": "AAEC"},
+]
+
+# What makes a request get past the first checks, for members of these names.
+_LIKELY: dict[str, st.SearchStrategy[Any]] = {
+    "QueueUrl": st.sampled_from([QUEUE_URL, QUEUE_NAME]),
+    "QueueName": st.just(QUEUE_NAME) | st.from_regex(r"[a-c]{1,2}\Z"),
+    "QueueOwnerAWSAccountId": st.just("000000000000"),
+    "QueueNamePrefix": st.sampled_from(["", "a", "fuzz"]),
+    "NextToken": st.just(""),
+    "Attributes": st.dictionaries(
+        st.sampled_from(["DelaySeconds", "VisibilityTimeout", "ReceiveMessageWaitTimeSeconds"]),
+        st.sampled_from(["0", "20", "030"]),
+    )
+    | st.sampled_from([{"Policy": "{}"}, {"KmsMasterKeyId": "x"}, {"SqsManagedSseEnabled": "false"}]),
+    "AttributeNames": st.lists(st.sampled_from(_ATTRIBUTE_NAMES), max_size=3),
+    "MessageSystemAttributeNames": st.lists(st.sampled_from(_SYSTEM_NAMES), max_size=3),
+    "MessageAttributes": st.dictionaries(st.sampled_from(["a", "b.c", "ü"]), st.sampled_from(_GOOD_VALUES)),
+    "MessageSystemAttributes": st.just({"AWSTraceHeader": {"DataType": "String", "StringValue": "x"}}),
+    "ReceiptHandle": st.just(HANDLE),
+    "Id": st.from_regex(r"[a-z]{2}\Z"),
+    "MessageBody": st.sampled_from(["hello"] * 9 + ["x" * 1_048_576]),
+    "MessageGroupId": st.just("group"),
+    "MessageDeduplicationId": st.just("id"),
+    "DelaySeconds": st.integers(0, 900),
+    "VisibilityTimeout": st.integers(0, 43_000),
+    "WaitTimeSeconds": st.integers(0, 20),
+    "MaxNumberOfMessages": st.integers(1, 10),
+    "MaxResults": st.integers(1, 1_000),
+    "tags": st.just({"team": "blue"}),
+}
+
+
+def _value(name: str, shape: Shape) -> st.SearchStrategy[Any]:
+    likely, usual = _LIKELY.get(name), _of_type(name, shape)
+    if likely is None:
+        return usual
+    return st.integers(0, 15).flatmap(lambda dice: likely if dice else usual)
+
+
+def _of_type(name: str, shape: Shape) -> st.SearchStrategy[Any]:
+    match shape.type_name:
+        case "structure":
+            needed = set(shape.required_members)
+            members = {each: _value(each, member) for each, member in shape.members.items()}
+            return st.fixed_dictionaries(
+                {each: value for each, value in members.items() if each in needed},
+                optional={each: value for each, value in members.items() if each not in needed},
+            )
+        case "list":
+            return st.lists(_value("", shape.member), max_size=4) | st.lists(
+                _value("", shape.member), max_size=11
+            )
+        case "map":
+            return st.dictionaries(_TEXT, _value("", shape.value), max_size=4)
+        case "string":
+            return _TEXT
+        case "integer" | "long":
+            return st.integers()
+        case "boolean":
+            return st.booleans()
+        case "blob":
+            return st.binary(max_size=20).map(lambda data: b64encode(data).decode())
+    raise NotImplementedError(f"the model has a new kind of shape: {shape.type_name} of {name}")
+
+
+REQUESTS = {name: _of_type(name, SERVICE.operation_model(name).input_shape) for name in OPERATION_NAMES}
+"""For each operation, members as they go over the wire: of the right types, mostly."""
+
+
+@st.composite
+def mutated(draw: st.DrawFn, request: Any) -> Any:
+    """The request with one value, at any depth, lost or replaced by something else."""
+    if isinstance(request, dict) and request and draw(st.integers(0, 3)):
+        key = draw(st.sampled_from(sorted(request)))
+        if draw(st.integers(0, 4)) == 0:
+            return {each: value for each, value in request.items() if each != key}
+        return request | {key: draw(mutated(request[key]))}
+    if isinstance(request, list) and request and draw(st.integers(0, 3)):
+        index = draw(st.integers(0, len(request) - 1))
+        return [*request[:index], draw(mutated(request[index])), *request[index + 1 :]]
+    return draw(_JSON)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
+    """An operation, and a body for it: as it should be, with a wrong value, or with wrong bytes."""
+    # An operation that is not there yet refuses all requests alike: a few will do.
+    operation = draw(st.sampled_from([*SERVED * 3, *OPERATION_NAMES]))
+    request = draw(REQUESTS[operation])
+    damage = draw(st.sampled_from(["none", "none", "value", "bytes"]))
+    if damage == "value":
+        request = draw(mutated(request))
+    body = json.dumps(request).encode()
+    if damage == "bytes":
+        at = draw(st.integers(0, len(body)))
+        body = body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
+    return operation, body

@@ -1,0 +1,128 @@
+"""The FrontEnd and all below it in this process, over memory, at a time that the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from waystation.backend.backend import Backend
+from waystation.backend.settings import BackendSettings
+from waystation.frontend.app import App
+from waystation.frontend.auth import Authenticator, Caller
+from waystation.frontend.handles import Handles
+from waystation.frontend.http_messages import Request, Response
+from waystation.frontend.message_service import MessageService
+from waystation.frontend.queue_service import QueueService
+from waystation.frontend.settings import AuthSettings, ServiceSettings
+from waystation.log.memory import MemoryLog
+from waystation.metadata.catalogue import Catalogue
+from waystation.metadata.sqlite import SqliteMetadataStore
+
+ACCOUNT = "000000000000"
+BASE_URL = "http://queues.test:9324"
+START_MS = 1_700_000_000_000
+
+Result = TypeVar("Result")
+
+
+class Refused(Exception):
+    """The app answered with an error."""
+
+    def __init__(self, response: Response) -> None:
+        error = json.loads(response.body)
+        self.status = response.status
+        self.type: str = error["__type"].rpartition("#")[2]
+        self.message: str = error["message"]
+        super().__init__(f"{self.status} {self.type}: {self.message}")
+
+
+class AppDriver:
+    """An app in an event loop of its own, which runs only while it is called.
+
+    Its clock stands still until the test moves it; long polls wait in real time.
+    Use it in a `with` block.
+    """
+
+    def __init__(self, *, shards: int = 2, **service: Any) -> None:
+        self.now_ms = START_MS
+        self.settings = ServiceSettings(account=ACCOUNT, **service)
+        self.catalogue = Catalogue(SqliteMetadataStore(Path(":memory:")))
+        self.backend = Backend([MemoryLog() for _ in range(shards)], BackendSettings(), lambda: self.now_ms)
+        self.app: App
+        self.queues: QueueService
+        self.messages: MessageService
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        self.run(self._start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.run(self._stop())
+        self._runner.close()
+
+    async def _start(self) -> None:
+        await self.catalogue._store.open()
+        await self.catalogue.start()
+        await self.backend.start()
+        self.queues = QueueService(self.settings, self.catalogue, self.backend, lambda: self.now_ms / 1_000)
+        self.messages = MessageService(self.catalogue, self.backend, Handles(self.catalogue.secret))
+        everybody = Authenticator(
+            AuthSettings(enabled=False), lambda _: None, anonymous=Caller(ACCOUNT, "anonymous")
+        )
+        self.app = self.app_for(everybody)
+
+    def app_for(self, authenticator: Authenticator) -> App:
+        """An app over the same queues that asks somebody else who calls."""
+        return App(self.settings, authenticator, self.queues, self.messages, self.backend.is_serving)
+
+    async def _stop(self) -> None:
+        self.backend.drain()
+        await self.backend.stop()
+        await self.catalogue.stop()
+        await self.catalogue._store.close()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return self._runner.run(work)
+
+    def advance(self, seconds: float) -> None:
+        self.now_ms += round(seconds * 1_000)
+
+    def handle(self, request: Request) -> Response:
+        return self.run(self.app.handle(request))
+
+    def post(self, operation: str, body: bytes, **headers: str) -> Response:
+        return self.handle(request_of(operation, body, **headers))
+
+    def call(self, operation: str, **members: Any) -> dict[str, Any]:
+        """The answer to an operation, `{}` for an empty one. Raises `Refused`."""
+        response = self.post(operation, json.dumps(members).encode())
+        if response.status != 200:
+            raise Refused(response)
+        answer: dict[str, Any] = json.loads(response.body or b"{}")
+        return answer
+
+    def create_queue(self, name: str = "orders", **attributes: str) -> str:
+        url: str = self.call("CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"]
+        return url
+
+    def picture(self) -> list[bytes]:
+        """Everything that a request could have changed: equal pictures, equal queues."""
+        shards = [shard.state.to_snapshot() for shard in self.backend.shards]
+        queues = sorted((queue.record.name, queue) for queue in self.catalogue.queues())
+        return shards + [msgspec.msgpack.encode(queue.record) for _, queue in queues]
+
+
+def request_of(operation: str, body: bytes, **headers: str) -> Request:
+    """A request as the HTTP server hands it on; `_` in the names of headers stands for `-`."""
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    all_headers = {"host": "queues.test:9324", "x-amz-target": f"AmazonSQS.{operation}", **given}
+    return Request("POST", "/", "/", "", all_headers, body, secure=False)

@@ -1,0 +1,131 @@
+"""The rules of queue attributes on their own; `tests/contract` asks for them as a client does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waystation.frontend.queue_attributes import (
+    READ_ONLY,
+    READABLE,
+    check_attributes,
+    effective_attributes,
+    first_difference,
+    merge_attributes,
+)
+from waystation.protocol.errors import (
+    InvalidAttributeName,
+    InvalidAttributeValue,
+    Refusal,
+    UnsupportedOperation,
+)
+
+names = st.sampled_from(sorted(READABLE)) | st.text(max_size=10)
+values = st.sampled_from(["", "0", "007", "true", "false", "{}", "60", "alias/x"]) | st.text(max_size=10)
+wishes = st.dictionaries(names, values, max_size=4)
+
+
+@given(wishes)
+def test_whatever_is_wished_is_checked_or_refused(given_attributes: dict[str, str]) -> None:
+    """What has passed is stable: checked again, and after a change, it is the same."""
+    try:
+        checked = check_attributes(given_attributes)
+    except (InvalidAttributeName, InvalidAttributeValue, UnsupportedOperation):
+        return  # anything else would fail the test
+    assert check_attributes(checked) == checked
+    assert set(checked) == set(given_attributes)
+    assert not set(checked) & set(READ_ONLY)
+
+
+@given(wishes)
+def test_a_queue_created_twice_alike_is_the_same_queue(given_attributes: dict[str, str]) -> None:
+    try:
+        checked = check_attributes(given_attributes)
+    except Refusal:
+        return
+    created = merge_attributes({}, checked)
+
+    if not (checked.get("KmsMasterKeyId") and checked.get("SqsManagedSseEnabled")):
+        assert first_difference(created, checked) is None
+    assert all(created.values())
+
+
+def test_numbers_are_kept_without_leading_zeros() -> None:
+    assert check_attributes({"DelaySeconds": "007", "VisibilityTimeout": "00"}) == {
+        "DelaySeconds": "7",
+        "VisibilityTimeout": "0",
+    }
+
+
+@pytest.mark.parametrize("value", ["+5", "-0", " 5", "5 ", "5.0", "5e1", "0x5", "٥", "²", "1_0", "0" * 21])
+def test_a_number_is_made_of_digits_alone(value: str) -> None:
+    with pytest.raises(InvalidAttributeValue):
+        check_attributes({"DelaySeconds": value})
+
+
+def test_a_fifo_queue_is_refused_before_anything_else() -> None:
+    with pytest.raises(UnsupportedOperation):
+        check_attributes({"Colour": "red", "FifoQueue": "true"})
+
+
+@pytest.mark.parametrize(
+    ("current", "change", "after"),
+    [
+        ({}, {"Policy": "{}"}, {"Policy": "{}"}),
+        ({"Policy": "{}", "DelaySeconds": "1"}, {"Policy": ""}, {"DelaySeconds": "1"}),
+        ({}, {"Policy": ""}, {}),
+        ({}, {"KmsMasterKeyId": "k"}, {"KmsMasterKeyId": "k", "SqsManagedSseEnabled": "false"}),
+        (
+            {"KmsMasterKeyId": "k", "SqsManagedSseEnabled": "false"},
+            {"KmsMasterKeyId": ""},
+            {"SqsManagedSseEnabled": "false"},
+        ),
+        (
+            {"KmsMasterKeyId": "k", "SqsManagedSseEnabled": "false"},
+            {"SqsManagedSseEnabled": "true"},
+            {"SqsManagedSseEnabled": "true"},
+        ),
+        (
+            {"KmsMasterKeyId": "k"},
+            {"SqsManagedSseEnabled": "false"},
+            {"KmsMasterKeyId": "k", "SqsManagedSseEnabled": "false"},
+        ),
+    ],
+)
+def test_a_change_gives_the_attributes_after_it(
+    current: dict[str, str], change: dict[str, str], after: dict[str, str]
+) -> None:
+    before = dict(current)
+
+    assert merge_attributes(current, change) == after
+    assert current == before
+
+
+@pytest.mark.parametrize(
+    ("current", "wished", "difference"),
+    [
+        ({}, {}, None),
+        ({"DelaySeconds": "5"}, {}, None),
+        ({"DelaySeconds": "5"}, {"DelaySeconds": "5"}, None),
+        ({"DelaySeconds": "5"}, {"DelaySeconds": "0"}, "DelaySeconds"),
+        ({}, {"DelaySeconds": "0", "VisibilityTimeout": "31"}, "VisibilityTimeout"),
+        ({}, {"Policy": ""}, None),
+        ({"Policy": "{}"}, {"Policy": ""}, "Policy"),
+        ({}, {"Policy": "{}"}, "Policy"),
+        ({}, {"SqsManagedSseEnabled": "true"}, None),
+    ],
+)
+def test_the_first_attribute_that_differs_is_named(
+    current: dict[str, str], wished: dict[str, str], difference: str | None
+) -> None:
+    assert first_difference(current, wished) == difference
+
+
+def test_what_is_shown_is_what_was_set_over_the_defaults() -> None:
+    shown = effective_attributes({"DelaySeconds": "5", "KmsMasterKeyId": "k"})
+
+    assert shown["DelaySeconds"] == "5"
+    assert shown["VisibilityTimeout"] == "30"
+    assert shown["KmsDataKeyReusePeriodSeconds"] == "300"
+    assert "KmsDataKeyReusePeriodSeconds" not in effective_attributes({})

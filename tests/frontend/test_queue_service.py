@@ -1,0 +1,153 @@
+"""What the operations on queues do over time, against each other, and across a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.frontend.app_driver import START_MS, AppDriver, Refused, request_of
+from waystation.queues import commands
+
+
+@pytest.fixture
+def app() -> Iterator[AppDriver]:
+    with AppDriver() as driver:
+        yield driver
+
+
+def queues_of_the_shards(app: AppDriver) -> set[str]:
+    return {queue.settings.name for shard in app.backend.shards for queue in shard.state.queues.values()}
+
+
+def test_a_queue_that_is_created_many_times_at_once_is_one_queue(app: AppDriver) -> None:
+    async def create() -> list[str]:
+        request = request_of("CreateQueue", b'{"QueueName":"orders"}')
+        answers = await asyncio.gather(*(app.app.handle(request) for _ in range(20)))
+        return [answer.body.decode() for answer in answers]
+
+    assert len(set(app.run(create()))) == 1
+    numbers = [number for shard in app.backend.shards for number in shard.state.queues]
+    assert len(numbers) == 1
+
+
+def test_of_two_creations_at_once_that_differ_one_is_refused(app: AppDriver) -> None:
+    async def create() -> list[int]:
+        bodies = [{"QueueName": "orders", "Attributes": {"DelaySeconds": delay}} for delay in "12"]
+        requests = [request_of("CreateQueue", json.dumps(body).encode()) for body in bodies]
+        answers = await asyncio.gather(*(app.app.handle(request) for request in requests))
+        return sorted(answer.status for answer in answers)
+
+    assert app.run(create()) == [200, 400]
+
+
+def test_a_deleted_queue_is_gone_from_its_shard(app: AppDriver) -> None:
+    app.call("DeleteQueue", QueueUrl=app.create_queue("orders"))
+
+    assert queues_of_the_shards(app) == set()
+
+
+def test_of_two_deletions_at_once_one_is_refused(app: AppDriver) -> None:
+    app.create_queue("orders")
+
+    async def delete() -> list[int]:
+        request = request_of("DeleteQueue", b'{"QueueUrl":"orders"}')
+        answers = await asyncio.gather(*(app.app.handle(request) for _ in range(2)))
+        return sorted(answer.status for answer in answers)
+
+    assert app.run(delete()) == [200, 400]
+
+
+def test_a_start_drops_a_queue_that_the_catalogue_does_not_have(app: AppDriver) -> None:
+    """A crash between the shard's part of a creation and the catalogue's leaves one."""
+    app.create_queue("orders")
+    settings = commands.QueueSettings("half-created")
+
+    async def restart() -> None:
+        await app.backend.submit(1, commands.CreateQueue(settings))
+        await app.queues.reconcile()
+
+    app.run(restart())
+    assert queues_of_the_shards(app) == {"orders"}
+
+
+def test_a_start_brings_settings_up_to_date(app: AppDriver) -> None:
+    """A crash between the catalogue's part of a change and the shard's leaves old ones."""
+    app.create_queue("orders", MessageRetentionPeriod="60")
+    [queue] = app.catalogue.queues()
+
+    async def restart() -> int:
+        stale = commands.QueueSettings("orders", retention_ms=1_000)
+        await app.backend.submit(queue.shard, commands.ConfigureQueue(queue.number, stale))
+        await app.queues.reconcile()
+        return app.backend.shards[queue.shard].state.queues[queue.number].settings.retention_ms
+
+    assert app.run(restart()) == 60_000
+
+
+def test_a_start_writes_nothing_when_all_is_well(app: AppDriver) -> None:
+    app.create_queue("orders", MessageRetentionPeriod="60")
+    app.call("SetQueueAttributes", QueueUrl="orders", Attributes={"DelaySeconds": "1"})
+    before = [shard.state.to_snapshot() for shard in app.backend.shards]
+    positions = [shard._log.position for shard in app.backend.shards]
+
+    app.run(app.queues.reconcile())
+    assert [shard.state.to_snapshot() for shard in app.backend.shards] == before
+    assert [shard._log.position for shard in app.backend.shards] == positions
+
+
+def test_times_are_in_seconds_and_a_change_moves_the_second_one(app: AppDriver) -> None:
+    queue = app.create_queue("orders")
+    app.advance(seconds=90)
+    app.call("SetQueueAttributes", QueueUrl=queue, Attributes={"DelaySeconds": "1"})
+
+    names = ["CreatedTimestamp", "LastModifiedTimestamp"]
+    shown = app.call("GetQueueAttributes", QueueUrl=queue, AttributeNames=names)["Attributes"]
+    assert shown == {
+        "CreatedTimestamp": str(START_MS // 1_000),
+        "LastModifiedTimestamp": str(START_MS // 1_000 + 90),
+    }
+
+
+def test_a_purge_is_allowed_again_after_60_seconds(app: AppDriver) -> None:
+    queue = app.create_queue("orders")
+    app.call("PurgeQueue", QueueUrl=queue)
+
+    app.advance(seconds=59.999)
+    with pytest.raises(Refused, match="403 PurgeQueueInProgress"):
+        app.call("PurgeQueue", QueueUrl=queue)
+
+    app.advance(seconds=0.001)
+    assert app.call("PurgeQueue", QueueUrl=queue) == {}
+
+
+def test_the_time_between_two_purges_can_be_configured() -> None:
+    with AppDriver(purge_interval_s=0) as app:
+        queue = app.create_queue("orders")
+
+        assert app.call("PurgeQueue", QueueUrl=queue) == app.call("PurgeQueue", QueueUrl=queue) == {}
+
+
+def test_a_list_without_a_page_size_ends_after_1000_queues_without_a_token(app: AppDriver) -> None:
+    for number in range(1_001):
+        app.create_queue(f"queue-{number:04}")
+
+    listed = app.call("ListQueues")
+    assert len(listed["QueueUrls"]) == 1_000
+    assert "NextToken" not in listed
+
+    page = app.call("ListQueues", MaxResults=1_000)
+    rest = app.call("ListQueues", MaxResults=1_000, NextToken=page["NextToken"])
+    assert [url[-10:] for url in rest["QueueUrls"]] == ["queue-1000"]
+
+
+def test_a_page_begins_where_the_last_one_ended_though_queues_have_gone(app: AppDriver) -> None:
+    for name in "abcd":
+        app.create_queue(name)
+    token = app.call("ListQueues", MaxResults=2)["NextToken"]
+    app.call("DeleteQueue", QueueUrl="b")
+
+    listed = app.call("ListQueues", MaxResults=2, NextToken=token)
+    assert [url[-1] for url in listed["QueueUrls"]] == ["c", "d"]
