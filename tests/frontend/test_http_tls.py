@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
+import socket
 import ssl
 import warnings
 from pathlib import Path
@@ -123,6 +125,27 @@ async def test_a_client_that_goes_while_its_request_waits_leaves_nothing_over_tl
             await until(lambda: server.connections == 0)
 
         assert poll.ended == 1
+
+
+@on_each_loop
+async def test_an_idle_tls_client_does_not_hold_up_a_stop(files: Files) -> None:
+    """Nobody reads a connection that waits in a pool, so nobody confirms its end."""
+    settings = HttpSettings(
+        port=0, shutdown_grace_s=600.0, tls_certificate=files.certificate, tls_key=files.key
+    )
+    server = HttpServer(settings, echo)
+    await server.start()
+
+    def connect() -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", server.port))
+        return files.client().wrap_socket(plain, server_hostname="127.0.0.1")
+
+    with await asyncio.to_thread(connect) as idle:
+        await until(lambda: server.connections == 1)
+        await within_deadline(server.stop())
+
+        assert server.connections == 0
+        assert idle.fileno() >= 0
 
 
 @on_each_loop

@@ -87,6 +87,24 @@ def test_a_start_brings_settings_up_to_date(app: AppDriver) -> None:
     assert app.run(restart()) == 60_000
 
 
+def test_a_queue_that_its_shard_does_not_know_works_again_after_a_start(
+    app: AppDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shard's file from an older backup lacks queues; what was in them is lost, and said to be."""
+    url = app.create_queue("orders")
+    [queue] = app.catalogue.queues()
+
+    async def restart() -> None:
+        await app.backend.submit(queue.shard, commands.DeleteQueue(queue.number))
+        await app.queues.reconcile()
+
+    app.run(restart())
+    app.call("SendMessage", QueueUrl=url, MessageBody="again")
+    assert "queue is missing in its shard, so its messages are lost" in caplog.text
+    [message] = app.call("ReceiveMessage", QueueUrl=url)["Messages"]
+    assert message["Body"] == "again"
+
+
 def test_a_start_writes_nothing_when_all_is_well(app: AppDriver) -> None:
     app.create_queue("orders", MessageRetentionPeriod="60")
     app.call("SetQueueAttributes", QueueUrl="orders", Attributes={"DelaySeconds": "1"})

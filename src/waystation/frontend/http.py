@@ -25,6 +25,9 @@ __all__ = ["Handler", "HttpServer", "Request", "Response"]
 _BACKLOG = 1_024
 """Connections the kernel holds for us, for a fleet of consumers that all reconnect at once."""
 
+_TLS_CLOSE_S = 0.5
+"""For a TLS client to confirm that the connection ends; one that is idle in a pool never does."""
+
 _ABORT_S = 1.0
 """For the event loop to take note of aborted connections; one turn of it, really."""
 
@@ -74,6 +77,7 @@ class HttpServer:
                 backlog=_BACKLOG,
                 ssl=context,
                 ssl_handshake_timeout=settings.read_timeout_s if context else None,
+                ssl_shutdown_timeout=_TLS_CLOSE_S if context else None,
             )
         except OSError as error:
             self._stop_sweeping()

@@ -7,6 +7,7 @@ and `reconcile` clears it up at the next start.
 
 from __future__ import annotations
 
+import logging
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
@@ -31,6 +32,8 @@ from waystation.protocol.errors import (
     QueueNameExists,
 )
 from waystation.queues import commands
+
+_logger = logging.getLogger(__name__)
 
 
 class QueueService:
@@ -167,17 +170,31 @@ class QueueService:
         await self._backend.submit(queue.shard, commands.ConfigureQueue(queue.number, queue.settings()))
 
     async def reconcile(self) -> None:
-        """At start: drop queues that the catalogue does not have, and bring settings up to date."""
+        """At start: make the shards' queues those of the catalogue, with the catalogue's settings."""
         known = {(queue.shard, queue.number): queue for queue in self._catalogue.queues()}
         for shard in self._backend.shards:
             for number, state in list(shard.state.queues.items()):
-                queue = known.get((shard.number, number))
+                queue = known.pop((shard.number, number), None)
                 if queue is None:
                     await self._backend.submit(shard.number, commands.DeleteQueue(number))
                 elif state.settings != msgspec.structs.replace(
                     queue.settings(), revision=state.settings.revision
                 ):
                     await self._configure(queue)
+        for queue in known.values():
+            await self._restore(queue)
+
+    async def _restore(self, queue: Queue) -> None:
+        """Give a queue that its shard does not know a new, empty place."""
+        # No crash leads here: one of the files is from another time than the other.
+        _logger.error(
+            "queue is missing in its shard, so its messages are lost",
+            extra={"queue": queue.record.name, "shard": queue.shard},
+        )
+        made = await self._backend.submit(queue.shard, commands.CreateQueue(queue.settings()))
+        assert isinstance(made, commands.QueueId)
+        number = made.queue
+        await self._catalogue.update(queue, lambda record: msgspec.structs.replace(record, number=number))
 
 
 def _check_tags(tags: dict[str, str]) -> dict[str, str]:

@@ -18,8 +18,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,7 +115,8 @@ class SqliteLog:
         row = db.execute("SELECT position, bytes FROM record ORDER BY position DESC LIMIT 1").fetchone()
         self.position, self.checksum = 0, NO_CHECKSUM
         if row is not None:
-            self.position, self.checksum = row[0], decode_record(*row).checksum
+            with self._naming_the_file():
+                self.position, self.checksum = row[0], decode_record(row[0], _blob(row[1])).checksum
         [first] = db.execute("SELECT min(position) FROM record").fetchone()
         self.first = self.position + 1 if first is None else first
         self._since_checkpoint = 0
@@ -185,20 +186,29 @@ class SqliteLog:
         chain = Chain(after, checksum)
         while rows := await self._run("read", lambda db, after=after: _rows_after(db, after)):  # type: ignore[misc]
             for position, data in rows:
-                yield chain.check(decode_record(position, data))
+                with self._naming_the_file():
+                    record = chain.check(decode_record(position, data))
+                yield record
             after = rows[-1][0]
 
     async def read(self, positions: Sequence[int]) -> list[Record | None]:
         rows = await self._run("read", lambda db: [_row_at(db, position) for position in positions])
-        return [
-            None if row is None else decode_record(at, row[0])
-            for at, row in zip(positions, rows, strict=True)
-        ]
+        found = zip(positions, rows, strict=True)
+        with self._naming_the_file():
+            return [None if row is None else decode_record(at, _blob(row[0])) for at, row in found]
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except LogDamaged as damage:
+            raise LogDamaged(f"{self._path}: {damage}") from damage
 
     # Forgetting
 
     async def truncate(self, before: int) -> None:
-        while self.first < min(before, self.position + 1):
+        before = min(before, self.position)
+        while self.first < before:
             step = min(before, self.first + _TRUNCATE_ROWS)
             await self._run("append", lambda db, step=step: _delete_before(db, step))  # type: ignore[misc]
             self.first = step
@@ -234,7 +244,7 @@ class SqliteLog:
         if found is None:
             return None
         (position, checksum, expected, _), payload = found
-        if digest(checksum, payload) != expected:
+        if digest(_blob(checksum), payload) != expected:
             raise LogDamaged(f"the snapshot at record {position} in {self._path} does not match its checksum")
         return Snapshot(position, checksum, payload)
 
@@ -257,9 +267,10 @@ def _rows_after(db: sqlite3.Connection, after: int) -> list[tuple[int, bytes]]:
         "SELECT position, bytes FROM record WHERE position > ? ORDER BY position LIMIT ?",
         (after, _REPLAY_ROWS),
     )
-    for row in cursor:
-        rows.append(row)
-        size += len(row[1])
+    for position, value in cursor:
+        data = _blob(value)
+        rows.append((position, data))
+        size += len(data)
         if size >= _REPLAY_BYTES:
             break
     cursor.close()
@@ -286,7 +297,12 @@ def _read_snapshot(db: sqlite3.Connection) -> tuple[tuple[int, bytes, bytes, int
     if row is None:
         return None
     chunks = db.execute("SELECT bytes FROM snapshot_chunk WHERE position = ? ORDER BY number", (row[0],))
-    return row, b"".join(chunk for (chunk,) in chunks)
+    return row, b"".join(_blob(chunk) for (chunk,) in chunks)
+
+
+def _blob(value: object) -> bytes:
+    """What damage has made a value of another type is read as nothing, which matches no checksum."""
+    return value if isinstance(value, bytes) else b""
 
 
 class _Connection:
