@@ -86,3 +86,10 @@ def test_no_text_is_anything_but_a_queue_or_a_refusal(url: str) -> None:
     except Refusal:
         return
     assert queue.record.account == ACCOUNT
+
+
+def test_an_endless_url_is_refused_before_it_is_remembered() -> None:
+    with pytest.raises(InvalidAddress) as refusal:
+        find("http://localhost/" + "1" * 5_000_000 + "/orders")
+
+    assert len(refusal.value.message) < 200

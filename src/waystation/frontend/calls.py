@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from waystation.frontend.auth import Caller
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.queues import Queue
 from waystation.protocol.errors import InvalidAddress, MissingParameter, QueueDoesNotExist
+
+_URL_LENGTH_MAX = 2_048
+"""Characters: far more than scheme, host, account and name have, and few enough to be remembered."""
 
 
 @dataclass(slots=True)
@@ -37,17 +41,25 @@ def find_queue(catalogue: Catalogue, call: Call, url: str | None) -> Queue:
     """
     if not url:
         raise MissingParameter("QueueUrl")
+    if len(url) > _URL_LENGTH_MAX:
+        raise InvalidAddress(f"The address {url[:80]}… is not valid for this endpoint.")
     if "/" not in url:
         account, name = call.caller.account, url
     else:
-        try:
-            parts = urlsplit(url).path.split("/")
-        except ValueError:
-            parts = []
-        if len(parts) != 3 or parts[0]:
-            raise InvalidAddress(f"The address {url} is not valid for this endpoint.")
-        _, account, name = parts
+        account, name = _split(url)
     queue = catalogue.find(account, name)
     if queue is None or account != call.caller.account:
         raise QueueDoesNotExist
     return queue
+
+
+@lru_cache(maxsize=4_096)
+def _split(url: str) -> tuple[str, str]:
+    """Account and name in a queue's URL. Clients send the same few again and again."""
+    try:
+        parts = urlsplit(url).path.split("/")
+    except ValueError:
+        parts = []
+    if len(parts) != 3 or parts[0]:
+        raise InvalidAddress(f"The address {url} is not valid for this endpoint.")
+    return parts[1], parts[2]
