@@ -31,6 +31,9 @@ class Backend:
         for shard in self.shards:
             await shard.open()
             self._tasks.append(asyncio.create_task(shard.run(), name=f"shard-{shard.number}"))
+        # One turn of the loop, so that all are running: a task that is cancelled
+        # before its first step could not even refuse the commands that wait.
+        await asyncio.sleep(0)
 
     def place(self, name: str) -> int:
         """The shard for a new queue of that name."""

@@ -66,6 +66,12 @@ class Batches:
         self._open = Batch(batch.position + 1)
         return batch
 
+    def last(self) -> Batch | None:
+        """The batch of the newest event that is not durable yet; None when all are."""
+        if self._open.events:
+            return self._open
+        return self._sealed[-1] if self._sealed else None
+
     def first(self) -> Batch | None:
         """The batch to append next; None when there is nothing to append."""
         if not self._sealed and (self._open.events or self._open.committed is not None):

@@ -8,11 +8,13 @@ what the saved snapshot no longer needs is truncated.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from waystation.backend.recovery import record_events
 from waystation.backend.settings import BackendSettings
 from waystation.log.interface import Log, Snapshot
+from waystation.log.records import Record
 from waystation.queues import events
 from waystation.queues.contents import relocations
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from waystation.backend.shard import Shard
 
 _RELOCATE_RECORDS = 64
-"""Read and written again in one step."""
+"""Read in one step."""
+_RELOCATE_BYTES = 4_194_304
+"""Written again in one step. It counts as pending, and requests that come meanwhile wait for it."""
 
 _LIVE_SHARE = 4
 """A log may be this many times as large as what is live in it."""
@@ -55,13 +59,12 @@ class Housekeeper:
     async def run(self) -> None:
         """Work until cancelled. Raises what the log raises."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.idle_snapshot_s):
                     await self._due.wait()
-            except TimeoutError:
-                self._sweep()
             self._due.clear()
-            if self._events or self._bytes:
+            await self._sweep()
+            if self._events or self._bytes or self._can_truncate():
                 await self.tidy()
 
     async def tidy(self) -> None:
@@ -71,10 +74,18 @@ class Housekeeper:
             await self._relocate()
             await self._snapshot_and_truncate()
 
-    def _sweep(self) -> None:
-        now_ms = self._shard.now_ms()
-        for queue in self._shard.state.queues.values():
-            queue.sweep(now_ms)
+    async def _sweep(self) -> None:
+        """Drop what has expired, also from tails that no consumer comes near."""
+        for queue in list(self._shard.state.queues.values()):
+            queue.sweep(self._shard.now_ms())
+            while queue.needs_load() and await self._shard.fill(queue):
+                queue.sweep(self._shard.now_ms())
+            await asyncio.sleep(0)  # Requests come between.
+
+    def _can_truncate(self) -> bool:
+        """Whether messages have expired since the last snapshot that held the log's beginning."""
+        oldest = self._shard.state.oldest_record()
+        return self._log.first < (self._log.position if oldest is None else oldest)
 
     async def _snapshot_and_truncate(self) -> None:
         state = self._shard.state
@@ -99,12 +110,21 @@ class Housekeeper:
         position = self._log.first
         while position <= last and self._is_pinned(2 * remaining):
             records = await self._log.read(range(position, min(position + _RELOCATE_RECORDS, last + 1)))
+            written = 0
             for record in records:
                 if record is not None:
                     remaining -= len(record.payload)
-                    now_ms = self._shard.now_ms()
-                    found = relocations(self._shard.state, record_events(record), record.position, now_ms)
-                    for event in found:
-                        self._shard.record(event)
+                    written += self._write_again(record)
+                if written >= _RELOCATE_BYTES:
+                    await self._shard.commit_of(self._shard.seal())
+                    written = 0
             position += len(records)
             await self._shard.commit_of(self._shard.seal())
+
+    def _write_again(self, record: Record) -> int:
+        """Relocate what is alive in a record; returns the bytes of that."""
+        now_ms = self._shard.now_ms()
+        found = relocations(self._shard.state, record_events(record), record.position, now_ms)
+        for event in found:
+            self._shard.record(event)
+        return sum(len(message.envelope) for event in found for message in event.messages)

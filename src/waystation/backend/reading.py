@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from waystation.backend.recovery import record_events
-from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.queues.commands import ReceivedMessage
 from waystation.queues.contents import stored_messages
@@ -14,14 +13,9 @@ from waystation.queues.tail import Run
 
 
 async def read_runs(log: Log, runs: Iterable[Run]) -> dict[int, list[Event]]:
-    """The events of all records that the runs lie in, by position. Raises `LogDamaged` if one is missing."""
-    positions = list(dict.fromkeys(run.record for run in runs))
-    found: dict[int, list[Event]] = {}
-    for position, record in zip(positions, await log.read(positions), strict=True):
-        if record is None:
-            raise LogDamaged(f"record {position} is missing, and live messages are in it")
-        found[position] = record_events(record)
-    return found
+    """The events of all records that the runs lie in, by position; without those that are truncated."""
+    records = await log.read(list(dict.fromkeys(run.record for run in runs)))
+    return {record.position: record_events(record) for record in records if record is not None}
 
 
 async def read_envelopes(log: Log, queue: int, messages: Iterable[ReceivedMessage]) -> None:

@@ -30,6 +30,10 @@ async def recover(log: Log) -> ShardState:
         except (ValueError, msgspec.MsgspecError) as error:
             raise LogDamaged(f"the snapshot at record {snapshot.position} cannot be read: {error}") from error
         position, checksum = snapshot.position, snapshot.checksum
+        if log.position < position:
+            raise LogDamaged(f"the log ends at record {log.position}, before its snapshot at {position}")
+        if log.position == position and log.checksum != checksum:
+            raise LogDamaged(f"record {position} is not the one that its snapshot was saved at")
     async for record in log.replay(position, checksum):
         for event in record_events(record):
             while (queue := state.missing(event)) is not None:

@@ -32,7 +32,7 @@ from waystation.backend.recovery import recover
 from waystation.backend.settings import BackendSettings
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Log
-from waystation.protocol.errors import Refusal, Unavailable
+from waystation.protocol.errors import Refusal
 from waystation.queues import events
 from waystation.queues.commands import Answer, Command, Received, ReceiveMessages, SendMessages
 from waystation.queues.contents import run_messages
@@ -65,7 +65,7 @@ class Shard:
         self._settings = settings
         self._clock = clock
         self._draining = False
-        self._why_not: Unavailable | None = ShardUnavailable("The shard has not been opened.")
+        self._why_not: str | None = "The shard has not been opened."
         self._reset(ShardState())
 
     def _reset(self, state: ShardState) -> None:
@@ -105,16 +105,15 @@ class Shard:
                     _logger.error(
                         "shard failed", extra={"shard": self.number}, exc_info=failures.exceptions[0]
                     )
-                self._stop_serving(ShardUnavailable("The shard is recovering from a failure."))
+                self._stop_serving("The shard is recovering from a failure.")
                 await self._reopen()
         except* Exception as failures:
             _logger.critical(
                 "shard is stopped", extra={"shard": self.number}, exc_info=failures.exceptions[0]
             )
-            self._why_not = ShardUnavailable("The shard is stopped: its log cannot be replayed.")
+            self._why_not = "The shard is stopped: its log cannot be replayed."
         finally:
-            stopped = ShardUnavailable("The shard is stopped.")
-            self._stop_serving(stopped if self._why_not is None else self._why_not)
+            self._stop_serving(self._why_not or "The shard is stopped.")
 
     async def _reopen(self) -> None:
         delay_s = _FIRST_RETRY_S
@@ -129,16 +128,16 @@ class Shard:
                 _logger.warning("shard serves again", extra={"shard": self.number, "epoch": self.state.epoch})
                 return
 
-    def _stop_serving(self, why: Unavailable) -> None:
+    def _stop_serving(self, why_not: str) -> None:
         """Forget everything in memory and tell all who wait."""
-        self._why_not = why
-        self._polls.end_all(why)
+        self._why_not = why_not
+        self._polls.end_all(ShardUnavailable(why_not))
         for batch in self._batches:
             if batch.committed is not None:
                 batch.committed.cancel()
             for future, _ in batch.answers:
                 if not future.done():
-                    future.set_exception(why)
+                    future.set_exception(ShardUnavailable(why_not))
         self._reset(ShardState())
 
     @property
@@ -168,7 +167,7 @@ class Shard:
             ShardBusy, StorageNearlyFull, ShardUnavailable: see there; the last also comes on the future.
         """
         if self._why_not is not None:
-            raise self._why_not
+            raise ShardUnavailable(self._why_not)
         if self._batches.pending_bytes > self._settings.pending_bytes_max:
             raise ShardBusy("Too many messages are waiting for the disk.")
         if isinstance(command, SendMessages) and not self._log.has_room():
@@ -179,10 +178,13 @@ class Shard:
             self._receive(command, future)
             return future
         event, answer = self.state.decide(command)
-        if event is None:
+        # What changes nothing waits as well, for what it was decided after: a delete
+        # is not confirmed while an append that fails could still bring the message back.
+        batch = self._batches.last() if event is None else self.record(event)
+        if batch is None:
             future.set_result(answer)
         else:
-            self.record(event).answers.append((future, answer))
+            batch.answers.append((future, answer))
         return future
 
     def record(self, event: Event) -> Batch:
@@ -261,7 +263,8 @@ class Shard:
                 if self._serve(queue, poll):
                     self._polls.remove(poll)
             self._touched.discard(number)
-            self._polls.watch(queue, self.state.now_ms)
+            # The time is read anew: the append before this may have taken long.
+            self._polls.watch(queue, self.now_ms())
 
     def _serve(self, queue: StandardQueue, poll: LongPoll) -> bool:
         """Serve one waiting receive; False when it has to wait on."""
@@ -280,6 +283,14 @@ class Shard:
 
     # Reading back from the log
 
+    async def fill(self, queue: StandardQueue) -> bool:
+        """Load a tail that no consumer asks for. False when one does, or when the queue is gone."""
+        if queue.number in self._loading or queue.number not in self.state.queues:
+            return False
+        self._loading.add(queue.number)
+        await self._load(queue)
+        return True
+
     async def _load(self, queue: StandardQueue) -> None:
         """Fill a queue's window from its tail, then serve who waits for that."""
         try:
@@ -287,8 +298,12 @@ class Shard:
             await self._committed(max((run.record for run in runs), default=0))
             found = await read_runs(self._log, runs)
             for run in runs:
+                if self.state.queues.get(queue.number) is not queue:
+                    break  # deleted meanwhile
                 if next(iter(queue.tail), None) != run or not queue.has_room():
                     break  # purged or relocated meanwhile, or full: the next receive asks again
+                if run.record not in found:
+                    raise LogDamaged(f"record {run.record} is missing, and live messages are in it")
                 loaded = run_messages(found[run.record], queue, run)
                 queue.load(run, [message for message, _ in loaded])
                 for message, envelope in loaded:
@@ -306,15 +321,19 @@ class Shard:
             if not future.done():
                 future.set_exception(ShardUnavailable("The message could not be read from storage."))
             raise
-        if not future.done():
-            held = [message for message in received.messages if message.envelope]
+        held = [message for message in received.messages if message.envelope]
+        if future.done():
+            self._give_back(received)
+        else:
+            # One that is not found was deleted meanwhile; or relocated, and then it is shown again.
+            self._give_back(Received(received.queue, [m for m in received.messages if not m.envelope]))
             future.set_result(Received(received.queue, held))
 
     async def _committed(self, position: int) -> None:
         """Wait until the record at a position is durable."""
-        for batch in self._batches:
-            if batch.position == position:
-                await self.commit_of(batch)
+        batch = next((batch for batch in self._batches if batch.position == position), None)
+        if batch is not None:
+            await self.commit_of(batch)
 
     def commit_of(self, batch: Batch) -> asyncio.Future[bytes]:
         """The checksum of a batch's record, once that is durable."""

@@ -32,7 +32,7 @@ class Log(Protocol):
 
     @property
     def first(self) -> int:
-        """Position of the oldest record that is kept; one more than `position` when none is."""
+        """Position of the oldest record that is kept; 1 when there never was one."""
 
     @property
     def position(self) -> int:
@@ -70,10 +70,13 @@ class Log(Protocol):
         """The records at some positions, verified; None for one that is truncated or not there."""
 
     async def truncate(self, before: int) -> None:
-        """Forget all records before a position, in small steps. If cancelled, some are left."""
+        """Forget the records before a position, in small steps. If cancelled, some are left.
+
+        The last record always stays: it tells where the log ends.
+        """
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Replace the saved snapshot, atomically. If cancelled, the old one stays."""
+        """Replace the saved snapshot, atomically, by a later one. If cancelled, the old one stays."""
 
     async def load_snapshot(self) -> Snapshot | None:
         """The snapshot saved last, verified; None if there never was one."""

@@ -57,7 +57,7 @@ class MemoryLog:
 
     async def truncate(self, before: int) -> None:
         self._require_open()
-        for position in [position for position in self.records if position < before]:
+        for position in [each for each in self.records if each < min(before, self.position)]:
             del self.records[position]
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:

@@ -220,7 +220,8 @@ class SqliteLog:
     def _vacuum_some(self, db: sqlite3.Connection) -> bool:
         if self._measure(db) <= self._settings.vacuum_bytes:
             return False
-        db.execute(f"PRAGMA incremental_vacuum({_VACUUM_BYTES // _PAGE_BYTES})").fetchall()
+        # As a script, because `execute` takes one step of it, which frees one page.
+        db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_BYTES // _PAGE_BYTES})")
         return True
 
     # Snapshots
@@ -336,11 +337,14 @@ class _Connection:
         return db
 
     async def close(self) -> None:
-        if self._db is not None:
-            db, self._db = self._db, None
-            with suppress(asyncio.CancelledError):
-                await self._worker.run(db.close)
+        with suppress(asyncio.CancelledError):
+            await self._worker.run(self._disconnect)  # after calls that may still connect
         await self._worker.stop()
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
 
 
 async def _close(connections: dict[str, _Connection]) -> None:

@@ -44,14 +44,13 @@ def run_messages(events: list[Event], queue: StandardQueue, run: Run) -> list[tu
     `events` are those of the run's record. Fewer than the run counts are found
     when an earlier owner saw some expire before it relocated the others.
     """
+    # A record may hold messages of later runs too, and before them, once relocation has been there.
     end = queue.tail.second_sequence()
     found = [
         (Message(stored.sequence, run.record, len(stored.envelope), stored.sent_at_ms), stored.envelope)
         for stored in stored_messages(events)
         if stored.queue == queue.number and run.first_sequence <= stored.sequence < end and not stored.held
     ]
-    # Relocation writes messages in the order in which it finds them in the log.
-    found.sort(key=lambda each: each[0].sequence)
     return found[: run.messages]
 
 

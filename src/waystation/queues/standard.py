@@ -238,6 +238,8 @@ class StandardQueue:
             if not message.first_received_at_ms:
                 message.first_received_at_ms = event.at_ms
             self._fly(message, event.visible_at_ms, event.at_ms)
+        if event.visible_at_ms <= event.at_ms:
+            self._to_front([self.messages[sequence] for sequence in event.sequences])
 
     def apply_deleted(self, event: events.MessagesDeleted) -> None:
         """The messages are gone."""
@@ -249,11 +251,15 @@ class StandardQueue:
 
     def apply_visibility(self, event: events.VisibilityChanged) -> None:
         """The messages come back at their new times; those whose time is now are visible."""
+        shown: list[Message] = []
         for sequence, visible_at_ms in event.changes:
             message = self.messages.get(sequence)
             if message is not None:
                 self._unhide(message)
                 self._fly(message, visible_at_ms, event.at_ms)
+                if message.state == READY:
+                    shown.append(message)
+        self._to_front(shown)
         self._shed_stale()
 
     def apply_purged(self, event: events.QueuePurged) -> None:
@@ -287,6 +293,7 @@ class StandardQueue:
     def advance(self, now_ms: int) -> None:
         """Let time pass: delays and visibility timeouts end, old messages expire."""
         hidden = self.hidden
+        shown: list[Message] = []
         while hidden and hidden[0][0] <= now_ms:
             entry = heappop(hidden)
             if self._is_current(entry):
@@ -296,6 +303,8 @@ class StandardQueue:
                 else:
                     self._unhide(message)
                     self._show(message)
+                    shown.append(message)
+        self._to_front(shown)
         expiry_ms = self._expiry_ms(now_ms)
         ready = self.ready
         while ready:
@@ -360,8 +369,12 @@ class StandardQueue:
         message.visible_at_ms = 0
         self.ready[message.sequence] = message
         self.ready_bytes += message.size
-        if 0 < message.receive_count <= FRONT_RECEIVES_MAX:
-            self.ready.move_to_end(message.sequence, last=False)
+
+    def _to_front(self, messages: list[Message]) -> None:
+        """Of messages that have just been shown, those that were received before go first, in this order."""
+        for message in reversed(messages):
+            if 0 < message.receive_count <= FRONT_RECEIVES_MAX and message.sequence in self.ready:
+                self.ready.move_to_end(message.sequence, last=False)
 
     def _drop(self, message: Message) -> None:
         self._unhide(message)

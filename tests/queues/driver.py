@@ -1,0 +1,132 @@
+"""Drives one standard queue, with times in seconds and messages by their text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.queues.pure_shard import PureShard
+from waystation.queues.commands import (
+    ChangeVisibility,
+    ConfigureQueue,
+    CountMessages,
+    Counts,
+    CreateQueue,
+    DeleteMessages,
+    Entry,
+    Outcome,
+    Outcomes,
+    PurgeQueue,
+    QueueId,
+    QueueSettings,
+    Receipt,
+    Received,
+    ReceiveMessages,
+    SendMessages,
+    Sent,
+    VisibilityChange,
+)
+from waystation.queues.standard import StandardQueue
+
+
+@dataclass(frozen=True)
+class Got:
+    """A message as a consumer got it."""
+
+    text: str
+    receipt: Receipt
+    sent_at_s: float
+    first_received_at_s: float
+
+    @property
+    def receive_count(self) -> int:
+        return self.receipt.receive_count
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1_000)
+
+
+class QueueDriver:
+    """A queue from time 0 on. Each command is one log record."""
+
+    def __init__(
+        self, *, visibility_timeout_s: float = 30, retention_s: float = 345_600, in_flight_max: int = 120_000
+    ) -> None:
+        self._visibility_timeout_s = visibility_timeout_s
+        self._settings = QueueSettings("orders", _ms(retention_s), in_flight_max)
+        self.shard = PureShard()
+        made = self.shard.do(CreateQueue(self._settings), 1)
+        assert isinstance(made, QueueId)
+        self.shard.commit()
+        self.number = made.queue
+
+    @property
+    def queue(self) -> StandardQueue:
+        """The queue's state itself."""
+        return self.shard.state.queue(self.number)
+
+    def send(self, *texts: str, at_s: float, delay_s: float = 0) -> list[int]:
+        """Send messages in one command; returns their sequences."""
+        entries = [Entry(text.encode(), _ms(delay_s)) for text in texts]
+        sent = self.shard.do(SendMessages(self.number, entries), _ms(at_s))
+        assert isinstance(sent, Sent)
+        self.shard.commit()
+        return list(range(sent.first_sequence, sent.first_sequence + len(texts)))
+
+    def receive(
+        self,
+        *,
+        at_s: float,
+        max_messages: int = 1,
+        visibility_timeout_s: float | None = None,
+        wait_s: float = 0,
+    ) -> list[Got]:
+        """One receive; what it gets, in order."""
+        timeout_s = self._visibility_timeout_s if visibility_timeout_s is None else visibility_timeout_s
+        command = ReceiveMessages(self.number, max_messages, _ms(timeout_s), _ms(wait_s))
+        received = self.shard.do(command, _ms(at_s))
+        assert isinstance(received, Received)
+        self.shard.commit()
+        return [
+            Got(
+                message.envelope.decode(),
+                Receipt(message.sequence, message.receive_count),
+                message.sent_at_ms / 1_000,
+                message.first_received_at_ms / 1_000,
+            )
+            for message in received.messages
+        ]
+
+    def texts(self, *, at_s: float, max_messages: int = 10) -> list[str]:
+        """The texts that one receive gets."""
+        return [got.text for got in self.receive(at_s=at_s, max_messages=max_messages)]
+
+    def delete(self, *got: Got, at_s: float) -> list[Outcome]:
+        """Delete with the receipts of these."""
+        outcomes = self.shard.do(DeleteMessages(self.number, [each.receipt for each in got]), _ms(at_s))
+        assert isinstance(outcomes, Outcomes)
+        self.shard.commit()
+        return outcomes.outcomes
+
+    def change_visibility(self, *got: Got, timeout_s: float, at_s: float) -> list[Outcome]:
+        """Hide these from now for `timeout_s`."""
+        changes = [VisibilityChange(each.receipt, _ms(timeout_s)) for each in got]
+        outcomes = self.shard.do(ChangeVisibility(self.number, changes), _ms(at_s))
+        assert isinstance(outcomes, Outcomes)
+        self.shard.commit()
+        return outcomes.outcomes
+
+    def retain(self, *, retention_s: float, at_s: float) -> None:
+        """Change the retention."""
+        settings = QueueSettings("orders", _ms(retention_s), self._settings.in_flight_max)
+        self.shard.do(ConfigureQueue(self.number, settings), _ms(at_s))
+
+    def purge(self, *, at_s: float, interval_s: float = 60) -> None:
+        """Drop everything."""
+        self.shard.do(PurgeQueue(self.number, _ms(interval_s)), _ms(at_s))
+
+    def counts(self, *, at_s: float) -> tuple[int, int, int]:
+        """Visible, in flight, delayed."""
+        counts = self.shard.do(CountMessages(self.number), _ms(at_s))
+        assert isinstance(counts, Counts)
+        return counts.visible, counts.in_flight, counts.delayed

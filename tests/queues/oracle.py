@@ -1,0 +1,100 @@
+"""What a standard queue promises, said as plainly as possible: a dictionary of messages with times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from waystation.queues.commands import Outcome, QueueSettings, Receipt, ReceivedMessage
+from waystation.queues.message import DELAYED, IN_FLIGHT, READY
+from waystation.queues.standard import StandardQueue
+
+HIDDEN_MS_MAX = 43_200_000
+"""12 hours from a receive: SQS API Reference, ChangeMessageVisibility."""
+
+
+@dataclass
+class OracleMessage:
+    """One message; `hidden_until_ms` by its delay while never received, else by its receive."""
+
+    envelope: bytes
+    sent_at_ms: int
+    hidden_until_ms: int
+    receive_count: int = 0
+    received_at_ms: int = 0
+    first_received_at_ms: int = 0
+
+
+@dataclass
+class OracleQueue:
+    """One queue. Every method takes the time; nothing happens by itself."""
+
+    settings: QueueSettings
+    messages: dict[int, OracleMessage] = field(default_factory=dict)
+    next_sequence: int = 1
+    purged_at_ms: int = 0
+
+    def expire(self, now_ms: int) -> None:
+        """Drop what is older than the retention. Called before anything else."""
+        oldest_ms = now_ms - self.settings.retention_ms
+        self.messages = {at: each for at, each in self.messages.items() if each.sent_at_ms > oldest_ms}
+
+    def send(self, envelope: bytes, delay_ms: int, now_ms: int) -> None:
+        self.messages[self.next_sequence] = OracleMessage(envelope, now_ms, now_ms + delay_ms)
+        self.next_sequence += 1
+
+    def visible(self, now_ms: int) -> set[int]:
+        return {at for at, each in self.messages.items() if each.hidden_until_ms <= now_ms}
+
+    def in_flight(self, now_ms: int) -> int:
+        hidden = [each for each in self.messages.values() if each.hidden_until_ms > now_ms]
+        return sum(each.receive_count > 0 for each in hidden)
+
+    def delayed(self, now_ms: int) -> int:
+        hidden = [each for each in self.messages.values() if each.hidden_until_ms > now_ms]
+        return sum(each.receive_count == 0 for each in hidden)
+
+    def accept(self, got: list[ReceivedMessage], timeout_ms: int, now_ms: int) -> None:
+        """Check what a receive handed out, and remember it."""
+        assert len({message.sequence for message in got}) == len(got), "a message twice in one answer"
+        for message in got:
+            assert message.sequence in self.visible(now_ms), "handed out, and not visible"
+            known = self.messages[message.sequence]
+            known.receive_count += 1
+            known.received_at_ms = now_ms
+            known.first_received_at_ms = known.first_received_at_ms or now_ms
+            known.hidden_until_ms = now_ms + timeout_ms
+            assert message.envelope == known.envelope
+            assert message.sent_at_ms == known.sent_at_ms
+            assert message.receive_count == known.receive_count
+            assert message.first_received_at_ms == known.first_received_at_ms
+
+    def delete(self, receipt: Receipt) -> None:
+        self.messages.pop(receipt.sequence, None)
+
+    def change(self, receipt: Receipt, timeout_ms: int, now_ms: int) -> Outcome:
+        known = self.messages.get(receipt.sequence)
+        if known is None or known.receive_count != receipt.receive_count:
+            return Outcome.GONE
+        if now_ms + timeout_ms > known.received_at_ms + HIDDEN_MS_MAX:
+            return Outcome.BEYOND_LIMIT
+        known.hidden_until_ms = now_ms + timeout_ms
+        return Outcome.DONE
+
+
+def check_invariants(queue: StandardQueue) -> None:
+    """Q1 to Q3 of `queues/standard.py`, and the sums that it keeps."""
+    messages = queue.messages
+    states = [message.state for message in messages.values()]
+    scheduled = set(queue.hidden)
+    # Q1: an object is either visible, or the heap has an entry that wakes it when it is due.
+    assert set(queue.ready) == {at for at, message in messages.items() if message.state == READY}
+    for at, message in messages.items():
+        assert message.state == READY or (queue._due_ms(message), at) in scheduled
+    # Q1: nothing is in the tail and an object too; Q2: the tail is in the order of sending.
+    firsts = [run.first_sequence for run in queue.tail]
+    assert firsts == sorted(set(firsts) - set(messages))
+    assert queue.tail.messages == sum(run.messages for run in queue.tail)
+    # Q3
+    assert queue.in_flight == states.count(IN_FLIGHT)
+    assert queue.delayed == states.count(DELAYED)
+    assert queue.ready_bytes == sum(message.size for message in queue.ready.values())

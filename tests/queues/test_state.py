@@ -1,0 +1,120 @@
+"""The state of a whole shard: its queues, its time, its snapshots."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tests.queues.driver import QueueDriver
+from tests.queues.pure_shard import PureShard
+from waystation.protocol.errors import QueueDoesNotExist
+from waystation.queues.commands import (
+    ChangeVisibility,
+    Command,
+    ConfigureQueue,
+    CountMessages,
+    CreateQueue,
+    DeleteMessages,
+    DeleteQueue,
+    Done,
+    Entry,
+    PurgeQueue,
+    QueueId,
+    QueueSettings,
+    ReceiveMessages,
+    SendMessages,
+)
+from waystation.queues.events import MessagesSent, decode_events
+from waystation.queues.state import SNAPSHOT_VERSION, ShardState
+
+SETTINGS = QueueSettings("orders")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ConfigureQueue(7, SETTINGS),
+        PurgeQueue(7, 60_000),
+        SendMessages(7, [Entry(b"hello")]),
+        ReceiveMessages(7, 1, 30_000),
+        DeleteMessages(7, []),
+        ChangeVisibility(7, []),
+        CountMessages(7),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_a_command_to_a_queue_that_does_not_exist_is_refused(command: Command) -> None:
+    with pytest.raises(QueueDoesNotExist):
+        ShardState().decide(command)
+
+
+def test_deleting_a_queue_that_does_not_exist_is_no_error() -> None:
+    assert ShardState().decide(DeleteQueue(7)) == (None, Done())
+
+
+def test_the_number_of_a_deleted_queue_is_never_used_again() -> None:
+    shard = PureShard()
+    for expected in (1, 2, 3):
+        assert shard.do(CreateQueue(SETTINGS), 1) == QueueId(expected)
+        shard.do(DeleteQueue(expected), 1)
+        shard.snapshot()
+        shard.state = shard.recovered()
+
+    assert shard.state.queues == {}
+
+
+def test_deciding_changes_nothing() -> None:
+    queue = QueueDriver()
+    queue.send("hello", at_s=1)
+    state = queue.shard.state
+    before = state.to_snapshot()
+    state.decide(SendMessages(queue.number, [Entry(b"more")]))
+    state.decide(ReceiveMessages(queue.number, 10, 30_000))
+    state.decide(PurgeQueue(queue.number, 0))
+
+    assert state.to_snapshot() == before
+
+
+def test_time_never_goes_back() -> None:
+    queue = QueueDriver(visibility_timeout_s=30)
+    queue.send("hello", at_s=100)
+    queue.receive(at_s=100)
+
+    assert queue.shard.state.advance(50_000) == 100_000
+    assert queue.receive(at_s=50) == []
+    assert queue.counts(at_s=50) == (0, 1, 0)
+
+
+def test_a_recovered_state_knows_the_time_of_its_last_event() -> None:
+    queue = QueueDriver()
+    queue.send("hello", at_s=100)
+
+    assert queue.shard.recovered().now_ms == 100_000
+
+
+def test_a_snapshot_of_another_version_is_refused() -> None:
+    fields = msgspec.msgpack.decode(ShardState().to_snapshot())
+    assert fields[0] == SNAPSHOT_VERSION
+    fields[0] += 1
+
+    with pytest.raises(ValueError, match="version 2 is unknown"):
+        ShardState.from_snapshot(msgspec.msgpack.encode(fields))
+
+
+def test_a_snapshot_holds_no_envelope() -> None:
+    queue = QueueDriver()
+    queue.send("a secret", at_s=1)
+
+    assert b"a secret" not in queue.shard.state.to_snapshot()
+
+
+def test_a_record_of_events_that_this_program_does_not_know_is_refused() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_events(msgspec.msgpack.encode([[99, 1, 2]]))
+
+
+def test_an_event_may_have_more_fields_than_this_program_knows() -> None:
+    """A newer version may have added some at the end; a log that it wrote can still be read."""
+    newer = msgspec.msgpack.encode([[6, 5, 1, 7, [[b"hello", 0, "new"]], "new"]])
+
+    assert decode_events(newer) == [MessagesSent(5, 1, 7, [Entry(b"hello")])]
