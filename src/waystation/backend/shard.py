@@ -42,6 +42,10 @@ from waystation.queues.state import ShardState
 
 _FIRST_RETRY_S = 0.05
 
+_TURNS_BETWEEN_APPENDS = 4
+"""Of the event loop, while several clients are being answered. Measured: two are too few for
+a client on the same machine to come back; eight bring no more than four."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -315,19 +319,33 @@ class Shard:
 
     async def _fetch(self, future: asyncio.Future[Any], received: Received) -> None:
         """Complete an answer with the envelopes that were not in the cache, then give it."""
+        looked_at: set[tuple[int, int]] = set()
         try:
-            await read_envelopes(self._log, received.queue, received.messages)
+            # Again when relocation has overtaken the read: what is alive is handed out.
+            while places := self._missing(received) - looked_at:
+                looked_at |= places
+                await self._committed(max(record for _, record in places))
+                await read_envelopes(self._log, received.queue, received.messages)
         except BaseException:
             if not future.done():
                 future.set_exception(ShardUnavailable("The message could not be read from storage."))
             raise
-        held = [message for message in received.messages if message.envelope]
         if future.done():
             self._give_back(received)
         else:
-            # One that is not found was deleted meanwhile; or relocated, and then it is shown again.
-            self._give_back(Received(received.queue, [m for m in received.messages if not m.envelope]))
+            held = [message for message in received.messages if message.envelope]
             future.set_result(Received(received.queue, held))
+
+    def _missing(self, received: Received) -> set[tuple[int, int]]:
+        """Sequences of the living messages that have no envelope yet, and where they lie now."""
+        queue = self.state.queues.get(received.queue)
+        places: set[tuple[int, int]] = set()
+        for message in received.messages:
+            alive = queue.messages.get(message.sequence) if queue is not None else None
+            if alive is not None and not message.envelope:
+                message.record = alive.record
+                places.add((message.sequence, alive.record))
+        return places
 
     async def _committed(self, position: int) -> None:
         """Wait until the record at a position is durable."""
@@ -351,10 +369,18 @@ class Shard:
             self._serve_waiting()
             while (batch := self._batches.first()) is not None:
                 await self._append(batch)
-                # One turn of the loop: requests that have arrived meanwhile join the
-                # next batch, which at moderate load halves the number of syncs.
-                await asyncio.sleep(0)
+                if len(batch.answers) > 1:
+                    await self._let_others_join()
                 self._serve_waiting()
+
+    async def _let_others_join(self) -> None:
+        """Let clients who have just been answered put their next requests into the next batch.
+
+        Without this, half of them would always be waiting for the append in which the
+        other half is: a quarter more CPU for each message, in twice as many syncs.
+        """
+        for _ in range(_TURNS_BETWEEN_APPENDS):
+            await asyncio.sleep(0)
 
     async def _append(self, batch: Batch) -> None:
         """Make the first batch durable and answer. On failure it stays, to be refused."""

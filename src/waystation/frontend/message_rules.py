@@ -63,9 +63,9 @@ def check_wait(wait_s: int | None) -> None:
     check_range(wait_s, "WaitTimeSeconds", 0, limits.WAIT_S_MAX, reason)
 
 
-def check_group(group: str | None) -> None:
+def check_group(group: str) -> None:
     """The `MessageGroupId`, which standard queues take as well."""
-    if group is not None and not limits.GROUP_ID_PATTERN.match(group):
+    if not limits.GROUP_ID_PATTERN.match(group):
         raise InvalidParameterValue.of(
             group,
             "MessageGroupId",

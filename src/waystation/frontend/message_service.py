@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from waystation.backend.backend import Backend
 from waystation.frontend import message_rules
@@ -24,10 +24,11 @@ from waystation.queues import commands
 from waystation.queues.commands import Outcome
 
 
-class Packed(NamedTuple):
-    """A validated message on its way to the shard, and the digests for the answer."""
+class Packed(msgspec.Struct, gc=False):
+    """A validated message on its way to the shard, the bytes it counts, and the digests for the answer."""
 
     entry: commands.Entry
+    size: int
     body_md5: str
     attributes_md5: str | None
     system_attributes_md5: str | None
@@ -47,7 +48,7 @@ class MessageService:
         self, call: Call, request: operations.SendMessageRequest
     ) -> operations.SendMessageResult:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        packed, _ = self._pack(call, queue, request, "are invalid")
+        packed = self._pack(call, queue, request, "are invalid")
         sent = await self._backend.submit(queue.shard, commands.SendMessages(queue.number, [packed.entry]))
         assert isinstance(sent, commands.Sent)
         return operations.SendMessageResult(
@@ -68,7 +69,8 @@ class MessageService:
         total_bytes = 0
         for entry_id, entry in zip(ids, entries, strict=True):
             try:
-                packed[entry_id], size = self._pack(call, queue, entry, "cannot be validated")
+                packed[entry_id] = self._pack(call, queue, entry, "cannot be validated")
+                size = packed[entry_id].size
             except _TooLong as refusal:
                 size = refusal.size
                 result.failed.append(_failure(entry_id, refusal))
@@ -100,19 +102,23 @@ class MessageService:
         queue: Queue,
         message: operations.SendMessageRequest | operations.SendMessageBatchRequestEntry,
         too_long: str,
-    ) -> tuple[Packed, int]:
-        """Validate one message and put it into an envelope; returns it and the bytes that it counts."""
+    ) -> Packed:
+        """Validate one message and put it into an envelope."""
         body = message.message_body
         if not body:
             raise MissingParameter("MessageBody")
         utf8 = body.encode()
         message_rules.check_text(body, utf8)
-        message_rules.check_delay(message.delay_seconds)
-        message_rules.check_group(message.message_group_id)
         size = len(utf8)
         envelope = Envelope(body, md5_of_body(utf8), call.caller.account, trace_header=call.trace_header)
-        envelope.group = message.message_group_id or ""
+        delay_s = queue.delay_s
         attributes_md5 = system_md5 = None
+        if message.delay_seconds is not None:
+            message_rules.check_delay(message.delay_seconds)
+            delay_s = message.delay_seconds
+        if message.message_group_id is not None:
+            message_rules.check_group(message.message_group_id)
+            envelope.group = message.message_group_id
         if message.message_attributes:
             size += message_rules.check_attributes(message.message_attributes)
             attributes_md5 = envelope.attributes_md5 = md5_of_attributes(message.message_attributes)
@@ -122,9 +128,8 @@ class MessageService:
             system_md5 = md5_of_attributes(message.message_system_attributes)
         if size > queue.message_bytes_max:
             raise _TooLong(too_long, queue.message_bytes_max, size)
-        delay_s = queue.delay_s if message.delay_seconds is None else message.delay_seconds
         entry = commands.Entry(encode_envelope(envelope), delay_s * 1_000)
-        return Packed(entry, envelope.body_md5, attributes_md5, system_md5), size
+        return Packed(entry, size, envelope.body_md5, attributes_md5, system_md5)
 
     # Receiving
 

@@ -339,7 +339,8 @@ class StandardQueue:
 
     def _due_ms(self, message: Message) -> int:
         """When a hidden message shows again or expires, whichever comes first."""
-        return min(message.visible_at_ms, message.sent_at_ms + self.settings.retention_ms)
+        expires_at_ms = message.sent_at_ms + self.settings.retention_ms
+        return message.visible_at_ms if message.visible_at_ms < expires_at_ms else expires_at_ms
 
     def _hide(self, message: Message, state: int, visible_at_ms: int) -> None:
         message.state = state

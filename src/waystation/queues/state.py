@@ -2,7 +2,9 @@
 
 `decide` turns a command into events and an answer, and changes nothing;
 `apply` changes state and never fails; `advance` lets time pass. Two states that
-applied the same events at the same positions are equal, whoever applied them.
+applied the same events at the same positions hold the same messages in the same
+states, whoever applied them; which of those are in a window and in which order
+they are handed out also depends on who looked when, and is not promised.
 """
 
 from __future__ import annotations
