@@ -22,6 +22,9 @@ SECRET_ACCESS_KEY = "secret-of-the-tests"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 
+NAMES_ARE_FREE_AT_ONCE = ("--service.name-reuse-s", "0")
+"""No test waits a minute to use a name again. What comes after it among the flags counts instead."""
+
 START_S_MAX = 30.0
 STOP_S_MAX = 20.0
 
@@ -87,7 +90,7 @@ class Server:
         }
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [*command, "--data-dir", str(self.data_dir), *self._flags],
+                [*command, "--data-dir", str(self.data_dir), *NAMES_ARE_FREE_AT_ONCE, *self._flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

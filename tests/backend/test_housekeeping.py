@@ -264,13 +264,13 @@ async def test_a_queue_that_is_deleted_while_its_tail_is_loaded_frees_the_log(
 
 
 @virtual_time
-async def test_a_message_that_is_relocated_while_it_is_read_is_handed_out_soon() -> None:
-    """Its record is gone when the read comes to it; it is shown again and not hidden in vain."""
+async def test_a_message_that_is_relocated_while_it_is_read_is_handed_out() -> None:
+    """Its record is gone when the read comes to it, and it is read where it lies now."""
     async with running(cache_bytes=0) as driver:
         await driver.send("hello")
         record = driver.log.position
         driver.log.reads.shut()
-        first, second = driver.receiving(), driver.receiving(wait_ms=20_000)
+        receiving = driver.receiving()
         await settle()
         assert driver.log.reads.waiting == 1
         for event in relocations(driver.shard.state, driver.records(record - 1)[0], record, 1_000_000_000):
@@ -279,8 +279,7 @@ async def test_a_message_that_is_relocated_while_it_is_read_is_handed_out_soon()
         assert record not in driver.log.records
         driver.log.reads.release()
 
-        assert (await first).messages == []
-        assert texts_of((await second).messages) == ["hello"]
+        assert texts_of((await receiving).messages) == ["hello"]
 
 
 @virtual_time

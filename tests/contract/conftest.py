@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.query_client import query_client
 from tests.server import Server, running
 
 _numbers = count(1)
@@ -27,6 +28,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def sqs(server: Server) -> Any:
     """A boto3 client that lets wrong parameters through, for the server to refuse."""
     return server.client(parameter_validation=False)
+
+
+@pytest.fixture(scope="session", params=["json", "query"])
+def client(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same over each protocol in turn: a test that takes it runs once for each."""
+    if request.param == "json":
+        return server.client(parameter_validation=False)
+    return query_client(server, tmp_path_factory.mktemp("model"), parameter_validation=False)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.protocol.service_model import OPERATION_NAMES, SERVICE
 
 QUEUE_NAME = "fuzzed"
 QUEUE_URL = f"http://queues.test:9324/000000000000/{QUEUE_NAME}"
+_OTHER_ARN = "arn:aws:sqs:us-east-1:000000000000:a"
 HANDLE = "{handle}"
 """Stands for a receipt handle that is valid when the request is made."""
 
@@ -42,7 +43,15 @@ _LIKELY: dict[str, st.SearchStrategy[Any]] = {
         st.sampled_from(["DelaySeconds", "VisibilityTimeout", "ReceiveMessageWaitTimeSeconds"]),
         st.sampled_from(["0", "20", "030"]),
     )
-    | st.sampled_from([{"Policy": "{}"}, {"KmsMasterKeyId": "x"}, {"SqsManagedSseEnabled": "false"}]),
+    | st.sampled_from(
+        [
+            {"Policy": '{"Statement":[]}'},
+            {"RedrivePolicy": f'{{"deadLetterTargetArn":"{_OTHER_ARN}","maxReceiveCount":1}}'},
+            {"RedriveAllowPolicy": '{"redrivePermission":"allowAll"}'},
+            {"KmsMasterKeyId": "x"},
+            {"SqsManagedSseEnabled": "false"},
+        ]
+    ),
     "AttributeNames": st.lists(st.sampled_from(_ATTRIBUTE_NAMES), max_size=3),
     "MessageSystemAttributeNames": st.lists(st.sampled_from(_SYSTEM_NAMES), max_size=3),
     "MessageAttributes": st.dictionaries(st.sampled_from(["a", "b.c", "ü"]), st.sampled_from(_GOOD_VALUES)),
@@ -58,6 +67,11 @@ _LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "MaxNumberOfMessages": st.integers(1, 10),
     "MaxResults": st.integers(1, 1_000),
     "tags": st.just({"team": "blue"}),
+    "Tags": st.dictionaries(st.sampled_from(["team", "cost centre", "aws:x"]), st.just("blue"), min_size=1),
+    "TagKeys": st.lists(st.sampled_from(["team", "cost centre"]), min_size=1, max_size=2),
+    "Label": st.sampled_from(["a", "b"]),
+    "AWSAccountIds": st.lists(st.sampled_from(["111111111111", "222222222222"]), min_size=1, max_size=3),
+    "Actions": st.lists(st.sampled_from(["*", "SendMessage", "Fly", "CreateQueue"]), min_size=1, max_size=8),
 }
 
 

@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from tests.server import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
 SERVED = [
+    "AddPermission",
     "ChangeMessageVisibility",
     "ChangeMessageVisibilityBatch",
     "CreateQueue",
@@ -29,12 +30,17 @@ SERVED = [
     "DeleteQueue",
     "GetQueueAttributes",
     "GetQueueUrl",
+    "ListDeadLetterSourceQueues",
+    "ListQueueTags",
     "ListQueues",
     "PurgeQueue",
     "ReceiveMessage",
+    "RemovePermission",
     "SendMessage",
     "SendMessageBatch",
     "SetQueueAttributes",
+    "TagQueue",
+    "UntagQueue",
 ]
 """The operations that do what they say; all others are refused as unsupported."""
 

@@ -15,11 +15,14 @@ from waystation.backend.backend import Backend
 from waystation.backend.settings import BackendSettings
 from waystation.frontend.app import App
 from waystation.frontend.auth import Authenticator, Caller
+from waystation.frontend.dead_letter_service import DeadLetterService
 from waystation.frontend.handles import Handles
 from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.message_service import MessageService
+from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.settings import AuthSettings, ServiceSettings
+from waystation.frontend.tag_service import TagService
 from waystation.log.memory import MemoryLog
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.sqlite import SqliteMetadataStore
@@ -46,12 +49,13 @@ class AppDriver:
     """An app in an event loop of its own, which runs only while it is called.
 
     Its clock stands still until the test moves it; long polls wait in real time.
+    The names of deleted queues are free at once, unless the test says otherwise.
     Use it in a `with` block.
     """
 
     def __init__(self, *, shards: int = 2, **service: Any) -> None:
         self.now_ms = START_MS
-        self.settings = ServiceSettings(account=ACCOUNT, **service)
+        self.settings = ServiceSettings(account=ACCOUNT, **{"name_reuse_s": 0, **service})
         self.catalogue = Catalogue(SqliteMetadataStore(Path(":memory:")))
         self.backend = Backend([MemoryLog() for _ in range(shards)], BackendSettings(), lambda: self.now_ms)
         self.app: App
@@ -73,7 +77,7 @@ class AppDriver:
         await self.catalogue._store.open()
         await self.catalogue.start()
         await self.backend.start()
-        self.queues = QueueService(self.settings, self.catalogue, self.backend, lambda: self.now_ms / 1_000)
+        self.queues = QueueService(self.settings, self.catalogue, self.backend, self.clock)
         self.messages = MessageService(self.catalogue, self.backend, Handles(self.catalogue.secret))
         everybody = Authenticator(
             AuthSettings(enabled=False), lambda _: None, anonymous=Caller(ACCOUNT, "anonymous")
@@ -82,7 +86,19 @@ class AppDriver:
 
     def app_for(self, authenticator: Authenticator) -> App:
         """An app over the same queues that asks somebody else who calls."""
-        return App(self.settings, authenticator, self.queues, self.messages, self.backend.is_serving)
+        return App(
+            self.settings,
+            authenticator,
+            self.queues,
+            self.messages,
+            TagService(self.catalogue),
+            PermissionService(self.settings, self.catalogue, self.clock),
+            DeadLetterService(self.settings, self.catalogue),
+            self.backend.is_serving,
+        )
+
+    def clock(self) -> float:
+        return self.now_ms / 1_000
 
     async def _stop(self) -> None:
         self.backend.drain()

@@ -17,6 +17,7 @@ from waystation.frontend.queue_attributes import (
 from waystation.protocol.errors import (
     InvalidAttributeName,
     InvalidAttributeValue,
+    InvalidParameterValue,
     Refusal,
     UnsupportedOperation,
 )
@@ -31,7 +32,7 @@ def test_whatever_is_wished_is_checked_or_refused(given_attributes: dict[str, st
     """What has passed is stable: checked again, and after a change, it is the same."""
     try:
         checked = check_attributes(given_attributes)
-    except (InvalidAttributeName, InvalidAttributeValue, UnsupportedOperation):
+    except (InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue, UnsupportedOperation):
         return  # anything else would fail the test
     assert check_attributes(checked) == checked
     assert set(checked) == set(given_attributes)
@@ -114,6 +115,12 @@ def test_a_change_gives_the_attributes_after_it(
         ({"Policy": "{}"}, {"Policy": ""}, "Policy"),
         ({}, {"Policy": "{}"}, "Policy"),
         ({}, {"SqsManagedSseEnabled": "true"}, None),
+        ({}, {"KmsDataKeyReusePeriodSeconds": "300"}, None),
+        ({}, {"KmsDataKeyReusePeriodSeconds": "301"}, "KmsDataKeyReusePeriodSeconds"),
+        ({"KmsMasterKeyId": "k"}, {"KmsDataKeyReusePeriodSeconds": "300"}, None),
+        ({"KmsMasterKeyId": "k"}, {"KmsMasterKeyId": "other"}, "KmsMasterKeyId"),
+        ({"Policy": '{"Id":"a","Statement":[]}'}, {"Policy": '{ "Statement": [], "Id":"a"}'}, None),
+        ({"Policy": '{"Id":"a","Statement":[]}'}, {"Policy": '{"Id":"b","Statement":[]}'}, "Policy"),
     ],
 )
 def test_the_first_attribute_that_differs_is_named(
@@ -128,4 +135,35 @@ def test_what_is_shown_is_what_was_set_over_the_defaults() -> None:
     assert shown["DelaySeconds"] == "5"
     assert shown["VisibilityTimeout"] == "30"
     assert shown["KmsDataKeyReusePeriodSeconds"] == "300"
+
+
+@pytest.mark.parametrize(
+    ("current", "shown"),
+    [
+        ({}, None),
+        ({"KmsDataKeyReusePeriodSeconds": "300"}, None),
+        ({"KmsDataKeyReusePeriodSeconds": "600"}, "600"),
+        ({"KmsMasterKeyId": "k"}, "300"),
+        ({"KmsMasterKeyId": "k", "KmsDataKeyReusePeriodSeconds": "600"}, "600"),
+    ],
+)
+def test_the_reuse_period_of_a_key_is_shown_with_a_key_or_when_it_is_not_the_default(
+    current: dict[str, str], shown: str | None
+) -> None:
+    assert effective_attributes(current).get("KmsDataKeyReusePeriodSeconds") == shown
+
+
+def test_two_kinds_of_encryption_at_once_are_refused() -> None:
+    with pytest.raises(InvalidAttributeName, match="one type of server-side encryption"):
+        check_attributes({"KmsMasterKeyId": "k", "SqsManagedSseEnabled": "true"})
+
+    for apart in ({"KmsMasterKeyId": "", "SqsManagedSseEnabled": "true"}, {"KmsMasterKeyId": "k"}):
+        assert check_attributes(apart) == apart
+
+
+@pytest.mark.parametrize("name", ["Policy", "RedrivePolicy", "RedriveAllowPolicy"])
+def test_every_document_is_read_before_it_is_kept(name: str) -> None:
+    with pytest.raises(Refusal, match=name):
+        check_attributes({name: "{}"})
+    assert check_attributes({name: ""}) == {name: ""}
     assert "KmsDataKeyReusePeriodSeconds" not in effective_attributes({})

@@ -169,3 +169,69 @@ def test_a_page_begins_where_the_last_one_ended_though_queues_have_gone(app: App
 
     listed = app.call("ListQueues", MaxResults=2, NextToken=token)
     assert [url[-1] for url in listed["QueueUrls"]] == ["c", "d"]
+
+
+@pytest.fixture
+def strict() -> Iterator[AppDriver]:
+    """As strict about the names of deleted queues as AWS."""
+    with AppDriver(name_reuse_s=60) as driver:
+        yield driver
+
+
+def test_the_name_of_a_deleted_queue_is_taken_for_60_seconds(strict: AppDriver) -> None:
+    strict.call("DeleteQueue", QueueUrl=strict.create_queue("orders"))
+
+    strict.advance(seconds=59.999)
+    with pytest.raises(Refused) as caught:
+        strict.create_queue("orders")
+    assert (caught.value.status, caught.value.type) == (400, "QueueDeletedRecently")
+    assert caught.value.message == (
+        "You must wait 60 seconds after deleting a queue before you can create another with the same name."
+    )
+    assert queues_of_the_shards(strict) == set()
+    assert strict.create_queue("Orders"), "another name is not concerned"
+
+    strict.advance(seconds=0.001)
+    assert strict.create_queue("orders")
+    assert strict.call("GetQueueUrl", QueueName="orders")
+
+
+def test_a_name_is_taken_again_after_each_deletion(strict: AppDriver) -> None:
+    for _ in range(3):
+        strict.call("DeleteQueue", QueueUrl=strict.create_queue("orders"))
+        with pytest.raises(Refused, match="QueueDeletedRecently"):
+            strict.create_queue("orders")
+        strict.advance(seconds=60)
+
+
+def test_a_clock_that_was_set_back_keeps_no_name_taken(strict: AppDriver) -> None:
+    strict.call("DeleteQueue", QueueUrl=strict.create_queue("orders"))
+    strict.advance(seconds=-3_600)
+
+    assert strict.create_queue("orders")
+
+
+def test_a_creation_by_a_front_end_that_has_not_heard_of_the_deletion_is_refused_too(
+    strict: AppDriver,
+) -> None:
+    strict.call("DeleteQueue", QueueUrl=strict.create_queue("orders"))
+    strict.catalogue._gone.clear()
+
+    with pytest.raises(Refused, match="QueueDeletedRecently"):
+        strict.create_queue("orders")
+    assert queues_of_the_shards(strict) == set()
+
+
+def test_with_no_waiting_time_names_are_free_at_once_and_nothing_is_left(app: AppDriver) -> None:
+    app.call("DeleteQueue", QueueUrl=app.create_queue("orders"))
+
+    assert app.run(app.catalogue._store.list("queue/")) == []
+    assert app.create_queue("orders")
+
+
+def test_deletions_clear_away_what_is_left_of_earlier_ones(strict: AppDriver) -> None:
+    for number in range(10):
+        strict.call("DeleteQueue", QueueUrl=strict.create_queue(f"queue-{number}"))
+        strict.advance(seconds=20)
+
+    assert len(strict.run(strict.catalogue._store.list("queue/"))) <= 4

@@ -12,10 +12,13 @@ from waystation.cli.settings import Settings
 from waystation.frontend.access_keys import RootKeyError, load_or_create_root_key
 from waystation.frontend.app import App
 from waystation.frontend.auth import AccessKey, Authenticator, Caller
+from waystation.frontend.dead_letter_service import DeadLetterService
 from waystation.frontend.handles import Handles
 from waystation.frontend.http import HttpServer
 from waystation.frontend.message_service import MessageService
+from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
+from waystation.frontend.tag_service import TagService
 from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.log.sqlite import SqliteLog
@@ -91,7 +94,16 @@ class Node:
         queues = QueueService(settings.service, self._catalogue, self._backend)
         await queues.reconcile()
         messages = MessageService(self._catalogue, self._backend, Handles(self._catalogue.secret))
-        app = App(settings.service, self._authenticator(), queues, messages, self._backend.is_serving)
+        app = App(
+            settings.service,
+            self._authenticator(),
+            queues,
+            messages,
+            TagService(self._catalogue),
+            PermissionService(settings.service, self._catalogue),
+            DeadLetterService(settings.service, self._catalogue),
+            self._backend.is_serving,
+        )
         self._server = HttpServer(settings.http, app.handle)
         await self._server.start()
         self.port = self._server.port

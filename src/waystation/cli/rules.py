@@ -31,7 +31,13 @@ _OPEN_TO_ALL = "which lets all who reach it read and delete messages; --force-no
 
 # Numbers that may be zero; all others are limits and times that only make sense above it.
 _ZERO_ALLOWED = frozenset(
-    {"http.port", "http.shutdown_grace_s", "auth.clock_skew_max_s", "service.purge_interval_s"}
+    {
+        "http.port",
+        "http.shutdown_grace_s",
+        "auth.clock_skew_max_s",
+        "service.name_reuse_s",
+        "service.purge_interval_s",
+    }
 )
 
 

@@ -13,13 +13,16 @@ from typing import Any, TypeAlias
 
 from waystation.frontend.auth import Authenticator
 from waystation.frontend.calls import Call
+from waystation.frontend.dead_letter_service import DeadLetterService
 from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.message_service import MessageService
+from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.settings import ServiceSettings
-from waystation.protocol import json_codec
-from waystation.protocol.errors import Refusal, Unavailable, UnknownOperation, UnsupportedOperation
-from waystation.protocol.operations import Shape, require
+from waystation.frontend.tag_service import TagService
+from waystation.frontend.wire import Wire, wire_of
+from waystation.protocol.errors import Refusal, Unavailable, UnsupportedOperation
+from waystation.protocol.operations import Operation, Shape, require
 
 _Service: TypeAlias = Callable[[Call, Any], Coroutine[Any, Any, Shape | None]]
 
@@ -37,6 +40,9 @@ class App:
         authenticator: Authenticator,
         queues: QueueService,
         messages: MessageService,
+        tags: TagService,
+        permissions: PermissionService,
+        dead_letters: DeadLetterService,
         is_healthy: Callable[[], bool],
     ) -> None:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
@@ -58,6 +64,12 @@ class App:
             "DeleteMessageBatch": messages.delete_message_batch,
             "ChangeMessageVisibility": messages.change_message_visibility,
             "ChangeMessageVisibilityBatch": messages.change_message_visibility_batch,
+            "TagQueue": tags.tag_queue,
+            "UntagQueue": tags.untag_queue,
+            "ListQueueTags": tags.list_queue_tags,
+            "AddPermission": permissions.add_permission,
+            "RemovePermission": permissions.remove_permission,
+            "ListDeadLetterSourceQueues": dead_letters.list_dead_letter_source_queues,
         }
 
     async def handle(self, request: Request) -> Response:
@@ -65,28 +77,23 @@ class App:
         if request.path == HEALTH_PATH and request.method in ("GET", "HEAD"):
             return _HEALTHY if self._is_healthy() else _UNHEALTHY
         request_id = self._request_ids()
+        wire = wire_of(request)
         try:
-            result = await self._serve(request)
+            operation = wire.operation_of(request)
+            result = await self._begin(request, wire, operation)
         except (Refusal, Unavailable) as error:
-            status, body, headers = json_codec.encode_error(error, request_id)
-            return Response(status, body, json_codec.CONTENT_TYPE, headers)
-        return Response(
-            200, json_codec.encode(result), json_codec.CONTENT_TYPE, (("x-amzn-RequestId", request_id),)
-        )
+            return wire.refuse(error, request_id)
+        return wire.answer(operation, result, request_id)
 
-    async def _serve(self, request: Request) -> Shape | None:
-        headers = request.headers
-        if request.method != "POST" or "x-amz-target" not in headers:
-            raise UnknownOperation("A POST with an X-Amz-Target header is expected: AWS JSON 1.0.")
-        operation = json_codec.operation_of(headers["x-amz-target"])
+    def _begin(self, request: Request, wire: Wire, operation: Operation) -> Coroutine[Any, Any, Shape | None]:
         caller = self._authenticator.authenticate(request)
-        arguments = json_codec.decode(operation, request.body)
+        arguments = wire.decode(operation, request)
         service = self._services.get(operation.name)
         if service is None:
             raise UnsupportedOperation(f"{operation.name} is not available yet.")
         require(arguments)
-        call = Call(caller, self._base_url(request), headers.get("x-amzn-trace-id", ""))
-        return await service(call, arguments)
+        call = Call(caller, self._base_url(request), request.headers.get("x-amzn-trace-id", ""))
+        return service(call, arguments)
 
     def _base_url(self, request: Request) -> str:
         if self._public_url is not None:

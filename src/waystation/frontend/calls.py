@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from waystation.frontend.auth import Caller
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.queues import Queue
+from waystation.metadata.queues import Queue, QueueRecord
 from waystation.protocol.errors import InvalidAddress, MissingParameter, QueueDoesNotExist
 
 _URL_LENGTH_MAX = 2_048
@@ -51,6 +52,20 @@ def find_queue(catalogue: Catalogue, call: Call, url: str | None) -> Queue:
     if queue is None or account != call.caller.account:
         raise QueueDoesNotExist
     return queue
+
+
+async def change_queue(
+    catalogue: Catalogue, queue: Queue, change: Callable[[QueueRecord], QueueRecord]
+) -> Queue:
+    """Change a queue's record as `Catalogue.update` does; what `change` raises changes nothing.
+
+    Raises:
+        QueueDoesNotExist: it has been deleted meanwhile.
+    """
+    changed = await catalogue.update(queue, change)
+    if changed is None:
+        raise QueueDoesNotExist
+    return changed
 
 
 @lru_cache(maxsize=4_096)

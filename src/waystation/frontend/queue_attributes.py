@@ -2,14 +2,17 @@
 
 Source: SQS API Reference, CreateQueue and SetQueueAttributes; recorded
 responses for the texts and for how the two kinds of encryption exclude each other.
+What the three documents among them may hold is for `policies` and `redrive` to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from waystation.frontend.policies import check_policy
+from waystation.frontend.redrive import parse_redrive_allow_policy, parse_redrive_policy
 from waystation.protocol import limits
 from waystation.protocol.errors import InvalidAttributeName, InvalidAttributeValue, UnsupportedOperation
 
@@ -21,8 +24,13 @@ _RANGES = {
     "VisibilityTimeout": (0, limits.VISIBILITY_TIMEOUT_S_MAX),
     "KmsDataKeyReusePeriodSeconds": (limits.KMS_KEY_REUSE_S_MIN, limits.KMS_KEY_REUSE_S_MAX),
 }
-_JSON = ("Policy", "RedrivePolicy", "RedriveAllowPolicy")
-_REMOVED_WHEN_EMPTY = (*_JSON, "KmsMasterKeyId")
+_DOCUMENTS: dict[str, Callable[[str], object]] = {
+    "Policy": check_policy,
+    "RedrivePolicy": parse_redrive_policy,
+    "RedriveAllowPolicy": parse_redrive_allow_policy,
+}
+"""Attributes that are JSON, and what refuses those that cannot be."""
+_REMOVED_WHEN_EMPTY = (*_DOCUMENTS, "KmsMasterKeyId")
 _KMS_KEY_LENGTH_MAX = 2_048
 """Characters of a key's id, ARN or alias. KMS API Reference, `KeyId`."""
 _FIFO_ONLY = ("FifoQueue", "ContentBasedDeduplication", "DeduplicationScope", "FifoThroughputLimit")
@@ -33,6 +41,7 @@ _DEFAULTS = {
     "MessageRetentionPeriod": str(limits.RETENTION_S_DEFAULT),
     "ReceiveMessageWaitTimeSeconds": str(limits.WAIT_S_DEFAULT),
     "VisibilityTimeout": str(limits.VISIBILITY_TIMEOUT_S_DEFAULT),
+    "KmsDataKeyReusePeriodSeconds": str(limits.KMS_KEY_REUSE_S_DEFAULT),
     "SqsManagedSseEnabled": "true",
 }
 READ_ONLY = (
@@ -43,7 +52,7 @@ READ_ONLY = (
     "LastModifiedTimestamp",
     "QueueArn",
 )
-_SETTABLE = {*_RANGES, *_JSON, *_FIFO_ONLY, "KmsMasterKeyId", "SqsManagedSseEnabled"}
+_SETTABLE = {*_RANGES, *_DOCUMENTS, *_FIFO_ONLY, "KmsMasterKeyId", "SqsManagedSseEnabled"}
 READABLE = {*_SETTABLE, *READ_ONLY, "All"}
 
 
@@ -54,7 +63,8 @@ def check_attributes(given: Mapping[str, str]) -> dict[str, str]:
         The same, numbers without leading zeros or signs.
 
     Raises:
-        InvalidAttributeName, InvalidAttributeValue: with AWS's text.
+        InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue: with AWS's text.
+        OverLimit: a policy is more than one may be.
         UnsupportedOperation: the client wants a FIFO queue.
     """
     if given.get("FifoQueue") == "true":
@@ -78,8 +88,8 @@ def _check(name: str, value: str) -> str:
         return _check_number(name, value)
     if value == "" and name in _REMOVED_WHEN_EMPTY:
         return value
-    if name in _JSON:
-        _check_json(name, value)
+    if name in _DOCUMENTS:
+        _DOCUMENTS[name](value)
     elif name == "KmsMasterKeyId":
         if len(value) > _KMS_KEY_LENGTH_MAX:
             raise InvalidAttributeValue.of(name)
@@ -96,15 +106,6 @@ def _check_number(name: str, value: str) -> str:
     return str(int(value))
 
 
-def _check_json(name: str, value: str) -> None:
-    if len(value.encode()) > limits.POLICY_BYTES_MAX:
-        raise InvalidAttributeValue.of(name)
-    try:
-        msgspec.json.decode(value, type=dict[str, object])
-    except (msgspec.MsgspecError, RecursionError):
-        raise InvalidAttributeValue.of(name) from None
-
-
 def merge_attributes(current: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The attributes after a change that `check_attributes` has passed."""
     merged = {**current, **given}
@@ -118,15 +119,25 @@ def merge_attributes(current: Mapping[str, str], given: Mapping[str, str]) -> di
 def effective_attributes(current: Mapping[str, str]) -> dict[str, str]:
     """What clients are shown of what was set, defaults included."""
     shown = {**_DEFAULTS, **current}
-    if "KmsMasterKeyId" in current:
-        shown.setdefault("KmsDataKeyReusePeriodSeconds", str(limits.KMS_KEY_REUSE_S_DEFAULT))
+    # Without a key AWS does not show the default, even if it was set. What else was set has to
+    # be seen: Terraform waits for that.
+    name = "KmsDataKeyReusePeriodSeconds"
+    if "KmsMasterKeyId" not in current and shown[name] == _DEFAULTS[name]:
+        del shown[name]
     return shown
 
 
 def first_difference(current: Mapping[str, str], given: Mapping[str, str]) -> str | None:
     """The first of the given attributes that an existing queue has otherwise; None if all agree."""
-    existing = effective_attributes(current)
+    existing = {**_DEFAULTS, **current}
     for name, value in given.items():
-        if existing.get(name, "") != value:
+        if not _is_same(name, existing.get(name, ""), value):
             return name
     return None
+
+
+def _is_same(name: str, one: str, other: str) -> bool:
+    if one == other or name not in _DOCUMENTS or not (one and other):
+        return one == other
+    # Documents that differ in blanks, or in the order of members, say the same.
+    return bool(msgspec.json.decode(one) == msgspec.json.decode(other))

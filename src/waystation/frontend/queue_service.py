@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 
 from waystation.backend.backend import Backend
 from waystation.frontend import queue_attributes
-from waystation.frontend.calls import Call, find_queue, queue_url
-from waystation.frontend.message_rules import check_range
+from waystation.frontend.arns import QueueArn
+from waystation.frontend.calls import Call, change_queue, find_queue, queue_url
+from waystation.frontend.dead_letter_service import check_dead_letter_target
+from waystation.frontend.pages import Page
 from waystation.frontend.settings import ServiceSettings
+from waystation.frontend.tag_service import check_tags
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.queues import Queue, QueueRecord, shard_settings
 from waystation.metadata.store import Conflict
@@ -28,6 +28,7 @@ from waystation.protocol import limits, operations
 from waystation.protocol.errors import (
     InvalidAttributeName,
     InvalidParameterValue,
+    QueueDeletedRecently,
     QueueDoesNotExist,
     QueueNameExists,
 )
@@ -60,10 +61,14 @@ class QueueService:
             raise InvalidParameterValue(
                 "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
             )
-        tags = _check_tags(request.tags or {})
-        queue = self._catalogue.find(call.caller.account, name)
+        tags = request.tags or {}
+        check_tags(name, tags)
+        account = call.caller.account
+        queue = self._catalogue.find(account, name)
         if queue is None:
-            queue = await self._create(call.caller.account, name, attributes, tags)
+            self._check_reuse(account, name)
+            check_dead_letter_target(self._catalogue, self._arn(account, name), attributes)
+            queue = await self._create(account, name, attributes, tags)
         difference = queue_attributes.first_difference(queue.record.attributes, attributes)
         if difference is not None:
             raise QueueNameExists(difference)
@@ -85,9 +90,22 @@ class QueueService:
         except Conflict:
             await self._backend.submit(shard, commands.DeleteQueue(made.queue))
             queue = self._catalogue.find(account, name)
-            if queue is None:
-                raise QueueDoesNotExist from None  # created and deleted again meanwhile
+            if queue is None:  # created and deleted again meanwhile
+                self._check_reuse(account, name)
+                raise QueueDoesNotExist from None
             return queue
+
+    def _check_reuse(self, account: str, name: str) -> None:
+        deleted_ms = self._catalogue.deleted_ms(account, name)
+        # In both directions: after a clock was set back, nobody should wait until it has caught up.
+        if abs(self._now_ms() - deleted_ms) < self._settings.name_reuse_s * 1_000:
+            raise QueueDeletedRecently(self._settings.name_reuse_s)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1_000)
+
+    def _arn(self, account: str, name: str) -> QueueArn:
+        return QueueArn(self._settings.region, account, name)
 
     async def get_queue_url(
         self, call: Call, request: operations.GetQueueUrlRequest
@@ -101,23 +119,22 @@ class QueueService:
     async def list_queues(
         self, call: Call, request: operations.ListQueuesRequest
     ) -> operations.ListQueuesResult:
-        check_range(request.max_results, "MaxResults", limits.LIST_RESULTS_MIN, limits.LIST_RESULTS_MAX)
-        limit = request.max_results or limits.LIST_RESULTS_MAX
-        after = _read_token(request.next_token)
+        page = Page.asked_for(request.max_results, request.next_token)
         prefix = request.queue_name_prefix or ""
-        names = self._catalogue.names(call.caller.account, prefix, after, limit + 1)
-        more = len(names) > limit and request.max_results is not None
-        names = names[:limit]
+        names, token = page.cut(
+            self._catalogue.names(call.caller.account, prefix, page.after, page.length_max + 1)
+        )
         return operations.ListQueuesResult(
-            queue_urls=[f"{call.base_url}/{call.caller.account}/{name}" for name in names],
-            next_token=urlsafe_b64encode(names[-1].encode()).decode() if more else None,
+            queue_urls=[f"{call.base_url}/{call.caller.account}/{name}" for name in names], next_token=token
         )
 
     async def delete_queue(self, call: Call, request: operations.DeleteQueueRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        if not await self._catalogue.delete(queue):
+        reuse_ms, now_ms = self._settings.name_reuse_s * 1_000, self._now_ms()
+        if not await self._catalogue.delete(queue, tombstone_ms=now_ms if reuse_ms else None):
             raise QueueDoesNotExist
         await self._backend.submit(queue.shard, commands.DeleteQueue(queue.number))
+        await self._catalogue.sweep(now_ms - reuse_ms)
 
     async def purge_queue(self, call: Call, request: operations.PurgeQueueRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
@@ -144,7 +161,7 @@ class QueueService:
         assert isinstance(counts, commands.Counts)
         record = queue.record
         return {
-            "QueueArn": f"arn:aws:sqs:{self._settings.region}:{record.account}:{record.name}",
+            "QueueArn": str(self._arn(record.account, record.name)),
             "ApproximateNumberOfMessages": str(counts.visible),
             "ApproximateNumberOfMessagesNotVisible": str(counts.in_flight),
             "ApproximateNumberOfMessagesDelayed": str(counts.delayed),
@@ -156,15 +173,13 @@ class QueueService:
     async def set_queue_attributes(self, call: Call, request: operations.SetQueueAttributesRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
         given = queue_attributes.check_attributes(request.attributes or {})
+        check_dead_letter_target(self._catalogue, self._arn(queue.record.account, queue.record.name), given)
 
         def change(record: QueueRecord) -> QueueRecord:
             merged = queue_attributes.merge_attributes(record.attributes, given)
             return msgspec.structs.replace(record, attributes=merged, modified_s=int(self._clock()))
 
-        changed = await self._catalogue.update(queue, change)
-        if changed is None:
-            raise QueueDoesNotExist
-        await self._configure(changed)
+        await self._configure(await change_queue(self._catalogue, queue, change))
 
     async def _configure(self, queue: Queue) -> None:
         await self._backend.submit(queue.shard, commands.ConfigureQueue(queue.number, queue.settings()))
@@ -195,25 +210,3 @@ class QueueService:
         assert isinstance(made, commands.QueueId)
         number = made.queue
         await self._catalogue.update(queue, lambda record: msgspec.structs.replace(record, number=number))
-
-
-def _check_tags(tags: dict[str, str]) -> dict[str, str]:
-    if len(tags) > limits.TAGS_MAX:
-        raise InvalidParameterValue(f"Too many tags added for queue. Maximum is {limits.TAGS_MAX}.")
-    for key, value in tags.items():
-        if not 1 <= len(key) <= limits.TAG_KEY_LENGTH_MAX or len(value) > limits.TAG_VALUE_LENGTH_MAX:
-            raise InvalidParameterValue(
-                f"Tag keys must be between 1 and {limits.TAG_KEY_LENGTH_MAX} characters in length, and "
-                f"tag values at most {limits.TAG_VALUE_LENGTH_MAX}."
-            )
-    return tags
-
-
-def _read_token(token: str | None) -> str:
-    if not token:
-        return ""
-    with suppress(Base64Error, ValueError):
-        name = urlsafe_b64decode(token).decode("ascii")
-        if limits.QUEUE_NAME_PATTERN.match(name.removesuffix(limits.FIFO_SUFFIX)):
-            return name
-    raise InvalidParameterValue("Invalid or expired next token.")

@@ -93,3 +93,6 @@ class ServiceSettings:
 
     purge_interval_s: int = 60
     """Least time between two purges of a queue (AWS: 60 s)."""
+
+    name_reuse_s: int = 60
+    """How long the name of a deleted queue stays taken (AWS: 60 s); 0 frees it at once, for tests."""

@@ -13,6 +13,8 @@ import secrets
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,8 +25,20 @@ _PREFIX = "queue/"
 _SECRET_KEY = "secret/handles"  # noqa: S105 (the name of a key, not a secret)
 _SECRET_BYTES = 32
 _RETRY_S = 1.0
+_SWEPT_MAX = 2
+"""Tombstones removed at once. More than one for each that comes, so that they cannot pile up."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _Gone(NamedTuple):
+    """What is known of a queue that is not there: the newest change, and when it was deleted.
+
+    Without a tombstone `deleted_ms` is 0: only older news are then to be told from newer.
+    """
+
+    revision: int
+    deleted_ms: int
 
 
 class Catalogue:
@@ -37,23 +51,27 @@ class Catalogue:
         self._store = store
         self._queues: dict[tuple[str, str], Queue] = {}
         self._names: dict[str, list[str]] = {}
-        self._deleted: dict[tuple[str, str], int] = {}
+        self._gone: dict[tuple[str, str], _Gone] = {}
+        self._watched = 0  # the revision of the newest change that the watch has told of
+        self._watch: Watch | None = None
         self._watching: asyncio.Task[None] | None = None
         self.secret = b""
         """The key of this installation's receipt handles and message ids: 32 bytes."""
 
     async def start(self) -> None:
         """Fill the cache. Raises `MetadataUnavailable`."""
-        watch = self._store.watch(_PREFIX)
+        self._watch = self._store.watch(_PREFIX)
         await self._fill()
         self.secret = await self._load_secret()
-        self._watching = asyncio.create_task(self._watch(watch), name="catalogue-watch")
+        self._watching = asyncio.create_task(self._follow(self._watch), name="catalogue-watch")
 
     async def stop(self) -> None:
         """Stop watching; the cache stays as it is."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        if self._watch is not None:
+            self._watch.close()
 
     async def _load_secret(self) -> bytes:
         stored = await self._store.get(_SECRET_KEY)
@@ -70,39 +88,48 @@ class Catalogue:
         keys = {_split(stored.key) for stored in found}
         for key in [key for key in self._queues if key not in keys]:
             self._forget(key)
+        self._gone = {key: gone for key, gone in self._gone.items() if key in keys or not gone.deleted_ms}
         for stored in found:
             self._note(stored)
 
-    async def _watch(self, watch: Watch) -> None:
+    async def _follow(self, watch: Watch) -> None:
+        was_lost = False
         while True:
             try:
+                if was_lost:
+                    await self._fill()
                 async for change in watch:
                     self._note(change)
-                    if change.value is None and self._deleted.get(_split(change.key)) == change.revision:
+                    self._watched = change.revision
+                    gone = self._gone.get(_split(change.key))
+                    if change.value is None and gone is not None and gone.revision == change.revision:
                         # The watch is in order: nothing older about this queue can come any more.
-                        del self._deleted[_split(change.key)]
+                        del self._gone[_split(change.key)]
                 return
             except MetadataUnavailable:
                 _logger.warning("the watch on the catalogue was lost", exc_info=True)
+            watch.close()
+            was_lost = True
             await asyncio.sleep(_RETRY_S)
-            watch = self._store.watch(_PREFIX)
-            await self._fill()
+            watch = self._watch = self._store.watch(_PREFIX)
 
     def _note(self, stored: Stored) -> None:
         """Take a change over, unless a newer one is known: a writer hears of its own change twice."""
         key = _split(stored.key)
         cached = self._queues.get(key)
-        known = cached.revision if cached is not None else self._deleted.get(key, 0)
-        if stored.revision <= known:
+        known = cached if cached is not None else self._gone.get(key)
+        if known is not None and stored.revision <= known.revision:
             return
-        if stored.value is None:
+        record = None if stored.value is None else msgspec.msgpack.decode(stored.value, type=QueueRecord)
+        self._gone.pop(key, None)
+        if record is None or record.deleted_ms:
             self._forget(key)
-            self._deleted[key] = stored.revision
+            # A writer may hear of its own deletion only after the watch has told of it.
+            if record is not None or stored.revision > self._watched:
+                self._gone[key] = _Gone(stored.revision, record.deleted_ms if record is not None else 0)
             return
-        self._deleted.pop(key, None)
         if cached is None:
             insort(self._names.setdefault(key[0], []), key[1])
-        record = msgspec.msgpack.decode(stored.value, type=QueueRecord)
         self._queues[key] = Queue(record, stored.revision)
 
     def _forget(self, key: tuple[str, str]) -> None:
@@ -131,11 +158,30 @@ class Catalogue:
             found.append(names[index])
         return found
 
+    def deleted_ms(self, account: str, name: str) -> int:
+        """Unix time at which the last queue of that owner and name was deleted.
+
+        0 if there is one, if there never was, or if nothing is left of it: not even a tombstone.
+        """
+        gone = self._gone.get((account, name))
+        return gone.deleted_ms if gone is not None else 0
+
     # Changing
 
     async def create(self, record: QueueRecord) -> Queue:
-        """Add a queue. Raises `Conflict` when its owner has one of that name."""
-        revision = await self._put(record, 0)
+        """Add a queue, in the place of a tombstone if there is one.
+
+        Raises `Conflict` when its owner has one of that name, or has just deleted one.
+        """
+        key = (record.account, record.name)
+        seen = self._gone.get(key)
+        try:
+            revision = await self._put(record, seen.revision if seen is not None and seen.deleted_ms else 0)
+        except Conflict:
+            await self._refresh(record)
+            if key in self._queues or self.deleted_ms(*key):
+                raise
+            revision = await self._put(record, 0)  # the tombstone was swept away meanwhile
         # Not read back from the cache: it may have heard of a later change already.
         return Queue(record, revision)
 
@@ -161,20 +207,40 @@ class Catalogue:
                 return self.find(record.account, record.name)
         return None
 
-    async def delete(self, queue: Queue) -> bool:
-        """Remove a queue. False when it is gone already."""
+    async def delete(self, queue: Queue, tombstone_ms: int | None = None) -> bool:
+        """Remove a queue. False when it is gone already.
+
+        Args:
+            queue: which one; a queue that has been deleted and created again is another.
+            tombstone_ms: the time, for `deleted_ms` to tell from now on; None leaves nothing behind.
+        """
         record = queue.record
         current: Queue | None = queue
         while current is not None and current.number == record.number and current.shard == record.shard:
-            key = _key(record.account, record.name)
             try:
-                self._note(Stored(key, None, await self._store.delete(key, current.revision)))
+                if tombstone_ms is None:
+                    await self._remove(record.account, record.name, current.revision)
+                else:
+                    await self._put(_tombstone(current.record, tombstone_ms), current.revision)
             except Conflict:
                 await self._refresh(record)
                 current = self.find(record.account, record.name)
             else:
                 return True
         return False
+
+    async def sweep(self, before_ms: int) -> None:
+        """Remove a few tombstones from before a time. Call it for each new one, and they stay few."""
+        tombstones = ((key, gone) for key, gone in self._gone.items() if gone.deleted_ms)
+        for (account, name), gone in list(islice(tombstones, _SWEPT_MAX)):
+            if gone.deleted_ms <= before_ms:
+                # Who fails here, or comes late, has lost nothing: the next sweep is soon.
+                with suppress(Conflict, MetadataUnavailable):
+                    await self._remove(account, name, gone.revision)
+
+    async def _remove(self, account: str, name: str, expected: int) -> None:
+        key = _key(account, name)
+        self._note(Stored(key, None, await self._store.delete(key, expected)))
 
     async def _put(self, record: QueueRecord, expected: int) -> int:
         key, value = _key(record.account, record.name), msgspec.msgpack.encode(record)
@@ -188,7 +254,14 @@ class Catalogue:
         if stored is not None:
             self._note(stored)
         else:
-            self._forget((record.account, record.name))
+            key = (record.account, record.name)
+            self._forget(key)
+            if self.deleted_ms(*key):
+                del self._gone[key]
+
+
+def _tombstone(record: QueueRecord, deleted_ms: int) -> QueueRecord:
+    return msgspec.structs.replace(record, attributes={}, tags={}, deleted_ms=deleted_ms)
 
 
 def _key(account: str, name: str) -> str:

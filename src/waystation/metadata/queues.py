@@ -13,6 +13,9 @@ class QueueRecord(msgspec.Struct, frozen=True):
 
     `shard` and `number` say where its messages are; `number` is never used
     again in that shard, so a queue that is deleted and created again is another.
+
+    A deleted queue may leave a tombstone in its place: a record that says when that
+    was, and keeps the name from being used again too soon.
     """
 
     name: str
@@ -23,6 +26,8 @@ class QueueRecord(msgspec.Struct, frozen=True):
     number: int
     attributes: dict[str, str] = {}
     tags: dict[str, str] = {}
+    deleted_ms: int = 0
+    """Of a tombstone: when the queue was deleted, in Unix time. 0 while there is a queue."""
 
 
 class Queue:

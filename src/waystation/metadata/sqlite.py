@@ -94,10 +94,17 @@ class SqliteMetadataStore:
         return await self._write(key, None, expected)
 
     async def _write(self, key: str, value: bytes | None, expected: int) -> int:
-        revision = await self._run(lambda: self._compare_and_set(key, value, expected))
+        writing = self._run(lambda: self._compare_and_set(key, value, expected))
+        writing.add_done_callback(lambda written: self._tell(key, value, written))
+        # Shielded: the write happens also when its caller goes away, and has to be told of.
+        return await asyncio.shield(writing)
+
+    def _tell(self, key: str, value: bytes | None, written: asyncio.Future[int]) -> None:
+        if written.cancelled() or written.exception() is not None:
+            return
+        self._watches = [watch for watch in self._watches if not watch.is_over]
         for watch in self._watches:
-            watch.notify(Stored(key, value, revision))
-        return revision
+            watch.notify(Stored(key, value, written.result()))
 
     def _compare_and_set(self, key: str, value: bytes | None, expected: int) -> int:
         db = self._db

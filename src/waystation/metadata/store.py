@@ -74,19 +74,22 @@ class Watch:
         self.prefix = prefix
         self._changes: asyncio.Queue[Stored | None] = asyncio.Queue()
         self._is_cut_off = False
+        self.is_over = False
+        """Nobody needs to be told any more."""
 
     def notify(self, change: Stored) -> None:
         """For stores: tell of a change, if it is of interest."""
-        if not change.key.startswith(self.prefix) or self._is_cut_off:
+        if not change.key.startswith(self.prefix) or self.is_over:
             return
         if self._changes.qsize() >= self._CHANGES_MAX:
             self._is_cut_off = True
-            self._changes.put_nowait(None)
+            self.close()
         else:
             self._changes.put_nowait(change)
 
     def close(self) -> None:
         """End the iteration once it has seen what was told so far."""
+        self.is_over = True
         self._changes.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[Stored]:

@@ -1,0 +1,233 @@
+"""What every metadata store promises, whatever is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.log.asynchrony import async_test
+from waystation.metadata.sqlite import SqliteMetadataStore
+from waystation.metadata.store import Conflict, MetadataStore, MetadataUnavailable, Stored, Watch
+
+Storage: TypeAlias = Callable[[], MetadataStore]
+"""Gives a store, not open yet, over the same storage each time."""
+
+
+def sqlite_storage(folder: Path) -> Storage:
+    return lambda: SqliteMetadataStore(folder / "metadata.db")
+
+
+@pytest.fixture(params=[sqlite_storage], ids=["sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    made: Storage = request.param(tmp_path)
+    return made
+
+
+@asynccontextmanager
+async def opened(storage: Storage) -> AsyncIterator[MetadataStore]:
+    store = storage()
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def next_changes(watch: Watch, count: int) -> list[Stored]:
+    changes: list[Stored] = []
+    async for change in watch:
+        changes.append(change)
+        if len(changes) == count:
+            break
+    return changes
+
+
+@async_test
+async def test_a_value_is_read_back_with_the_revision_of_its_write(storage: Storage) -> None:
+    async with opened(storage) as store:
+        revision = await store.put("queue/a", b"\0binary\xff", 0)
+
+        assert await store.get("queue/a") == Stored("queue/a", b"\0binary\xff", revision)
+        assert await store.get("queue/b") is None
+
+
+@async_test
+async def test_every_change_raises_the_revision(storage: Storage) -> None:
+    async with opened(storage) as store:
+        first = await store.put("a", b"1", 0)
+        second = await store.put("b", b"1", 0)
+        third = await store.put("a", b"2", first)
+        fourth = await store.delete("b", second)
+        fifth = await store.put("b", b"again", 0)
+
+        assert 0 < first < second < third < fourth < fifth
+
+
+@async_test
+async def test_a_write_that_expects_another_revision_is_refused_and_changes_nothing(storage: Storage) -> None:
+    async with opened(storage) as store:
+        revision = await store.put("a", b"1", 0)
+        for expected in (0, revision + 1, revision - 1 or 99):
+            with pytest.raises(Conflict):
+                await store.put("a", b"2", expected)
+            with pytest.raises(Conflict):
+                await store.delete("a", expected)
+        with pytest.raises(Conflict):
+            await store.put("never there", b"2", 7)
+
+        assert await store.get("a") == Stored("a", b"1", revision)
+        assert await store.put("b", b"1", 0) == revision + 1, "refused writes raise no revision"
+
+
+@async_test
+async def test_of_two_writers_who_saw_the_same_value_only_one_succeeds(storage: Storage) -> None:
+    async with opened(storage) as store:
+        seen = await store.put("counter", b"0", 0)
+        writes = [store.put("counter", b"%d" % number, seen) for number in range(10)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+
+        assert sum(isinstance(result, Conflict) for result in results) == 9
+
+
+@async_test
+async def test_a_deleted_value_is_gone_and_its_key_free(storage: Storage) -> None:
+    async with opened(storage) as store:
+        revision = await store.put("a", b"1", 0)
+        await store.delete("a", revision)
+
+        assert await store.get("a") is None
+        with pytest.raises(Conflict):
+            await store.delete("a", revision)
+        assert await store.put("a", b"2", 0) > revision
+
+
+@async_test
+async def test_a_prefix_lists_its_values_by_key(storage: Storage) -> None:
+    async with opened(storage) as store:
+        keys = ["queue/1/b", "queue/1/a", "queue/10/a", "queue/2/a", "queues", "quail", "queue/1/~"]
+        for key in keys:
+            await store.put(key, key.encode(), 0)
+
+        assert [stored.key for stored in await store.list("queue/1/")] == [
+            "queue/1/a",
+            "queue/1/b",
+            "queue/1/~",
+        ]
+        assert [stored.key for stored in await store.list("queue/")] == [
+            *("queue/1/a", "queue/1/b", "queue/1/~", "queue/10/a", "queue/2/a")
+        ]
+        assert len(await store.list("")) == len(keys)
+        assert await store.list("nothing") == []
+
+
+@async_test
+async def test_values_survive_and_revisions_go_on_when_the_store_is_opened_again(storage: Storage) -> None:
+    async with opened(storage) as store:
+        kept = await store.put("a", b"1", 0)
+        deleted = await store.put("b", b"1", 0)
+        last = await store.delete("b", deleted)
+    async with opened(storage) as store:
+        assert await store.get("a") == Stored("a", b"1", kept)
+        assert await store.get("b") is None
+        assert await store.put("c", b"1", 0) > last
+
+
+@async_test
+async def test_a_watch_tells_of_changes_from_now_on_in_their_order(storage: Storage) -> None:
+    async with opened(storage) as store:
+        await store.put("queue/before", b"1", 0)
+        watch = store.watch("queue/")
+        first = await store.put("queue/a", b"1", 0)
+        await store.put("other/a", b"1", 0)
+        second = await store.put("queue/a", b"2", first)
+        third = await store.delete("queue/a", second)
+
+        assert await next_changes(watch, 3) == [
+            Stored("queue/a", b"1", first),
+            Stored("queue/a", b"2", second),
+            Stored("queue/a", None, third),
+        ]
+
+
+@async_test
+async def test_changes_that_are_made_at_once_are_told_in_the_order_of_their_revisions(
+    storage: Storage,
+) -> None:
+    async with opened(storage) as store:
+        watch = store.watch("")
+        await asyncio.gather(*(store.put(f"key-{number}", b"", 0) for number in range(100)))
+        revisions = [change.revision for change in await next_changes(watch, 100)]
+
+        assert revisions == sorted(revisions)
+
+
+@async_test
+async def test_a_write_whose_caller_went_away_is_told_of_all_the_same(storage: Storage) -> None:
+    async with opened(storage) as store:
+        watch = store.watch("")
+        writing = asyncio.create_task(store.put("a", b"1", 0))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+        [change] = await next_changes(watch, 1)
+        assert change == await store.get("a")
+
+
+@async_test
+async def test_a_watch_that_is_closed_ends_after_what_was_told(storage: Storage) -> None:
+    async with opened(storage) as store:
+        watch = store.watch("")
+        await store.put("a", b"1", 0)
+        watch.close()
+        await store.put("b", b"1", 0)
+
+        assert [change.key async for change in watch] == ["a"]
+
+
+@async_test
+async def test_all_watches_end_when_the_store_is_closed(storage: Storage) -> None:
+    async with opened(storage) as store:
+        watch = store.watch("")
+        await store.put("a", b"1", 0)
+
+    assert [change.key async for change in watch] == ["a"]
+
+
+@async_test
+async def test_a_watch_that_falls_too_far_behind_is_cut_off_and_says_so(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_CHANGES_MAX", 3)
+    async with opened(storage) as store:
+        watch = store.watch("")
+        for number in range(5):
+            await store.put(f"key-{number}", b"", 0)
+
+        assert [change.key for change in await next_changes(watch, 3)] == ["key-0", "key-1", "key-2"]
+        with pytest.raises(MetadataUnavailable, match="too far behind"):
+            await next_changes(watch, 1)
+
+
+@pytest.mark.parametrize("was_open", [False, True])
+@async_test
+async def test_a_store_that_is_not_open_is_unavailable(storage: Storage, was_open: bool) -> None:
+    store = storage()
+    if was_open:
+        await store.open()
+        await store.close()
+        await store.close()
+
+    with pytest.raises(MetadataUnavailable):
+        await store.get("a")
+    with pytest.raises(MetadataUnavailable):
+        await store.list("")
+    with pytest.raises(MetadataUnavailable):
+        await store.put("a", b"1", 0)
+    with pytest.raises(MetadataUnavailable):
+        await store.delete("a", 1)
