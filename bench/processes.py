@@ -103,7 +103,18 @@ def _url_said(output: IO[str]) -> str:
 
 def waystation(data_dir: Path, *flags: str) -> tuple[str, ...]:
     """The command of a node on a free port."""
-    return ("-m", "waystation", "serve", "--port", "0", "--service.name-reuse-s", "0", "--data-dir", str(data_dir), *flags)
+    return (
+        "-m",
+        "waystation",
+        "serve",
+        "--port",
+        "0",
+        "--service.name-reuse-s",
+        "0",
+        "--data-dir",
+        str(data_dir),
+        *flags,
+    )
 
 
 def output_of(*command: str) -> str:

@@ -15,6 +15,7 @@ from waystation.backend.settings import BackendSettings
 from waystation.backend.shard import Shard
 from waystation.queues.commands import Counts, Sent
 from waystation.queues.events import EpochStarted
+from waystation.queues.standard import StandardQueue
 
 
 @virtual_time
@@ -201,3 +202,28 @@ async def test_a_shard_that_cannot_be_opened_says_why() -> None:
     with pytest.raises(Exception, match="refused by the test"):
         await shard.open()
     assert not shard.is_serving
+
+
+@virtual_time
+async def test_a_bug_while_applying_stops_the_shard_before_anything_of_it_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A half-applied event leaves a state that is not what the log says, so it is thrown away."""
+    async with running() as driver:
+        await driver.send("before")
+        position = driver.log.position
+        with monkeypatch.context() as patch:
+            patch.setattr(StandardQueue, "apply_sent", _raise_a_bug)
+            with pytest.raises(ShardUnavailable):
+                await driver.sending("meets a bug")
+            with pytest.raises(ShardUnavailable):
+                await driver.sending("too early")
+            await settle()
+
+            assert driver.log.position == position
+        await driver.serves()
+        assert await driver.texts() == ["before"]
+
+
+def _raise_a_bug(*_: object) -> None:
+    raise KeyError("a bug")

@@ -81,6 +81,7 @@ class Shard:
         self._touched: set[int] = set()
         self._loading: set[int] = set()
         self._work = asyncio.Event()
+        self._bug: Exception | None = None
         self._housekeeper = Housekeeper(self, self._log, self._settings)
 
     # Life
@@ -193,7 +194,14 @@ class Shard:
 
     def record(self, event: Event) -> Batch:
         """Apply an event and have it logged; returns the batch that it is in."""
-        self.state.apply(event, self._batches.position)
+        try:
+            self.state.apply(event, self._batches.position)
+        except Exception as bug:
+            # Half applied, the state is not what the log says: nothing of it may be appended.
+            self._bug = bug
+            self._why_not = "The shard is recovering from a failure."
+            self._work.set()
+            raise ShardUnavailable(self._why_not) from bug
         envelope_bytes = 0
         if isinstance(event, events.MessagesSent):
             envelope_bytes = self._cache_sent(event)
@@ -367,11 +375,16 @@ class Shard:
             await self._work.wait()
             self._work.clear()
             self._serve_waiting()
+            self._stop_at_a_bug()
             while (batch := self._batches.first()) is not None:
                 await self._append(batch)
                 if len(batch.answers) > 1:
                     await self._let_others_join()
                 self._serve_waiting()
+
+    def _stop_at_a_bug(self) -> None:
+        if self._bug is not None:
+            raise self._bug
 
     async def _let_others_join(self) -> None:
         """Let clients who have just been answered put their next requests into the next batch.
@@ -384,6 +397,7 @@ class Shard:
 
     async def _append(self, batch: Batch) -> None:
         """Make the first batch durable and answer. On failure it stays, to be refused."""
+        self._stop_at_a_bug()
         position = await self._log.append(encode_events(batch.events))
         assert position == batch.position, "somebody else has written to this log"
         self._batches.appended()
