@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class LogSettings:
     """How the SQLite log trades file size against work."""
 
-    checkpoint_bytes: int = 16_777_216
-    """Appended bytes after which SQLite's write-ahead log is copied into its file and reused."""
+    checkpoint_bytes: int = 1_048_576
+    """Appended bytes after which SQLite's write-ahead log is copied into its file and reused. Appends
+    wait while the disk is busy with that: with 16 MiB, p99 at half load was 15 ms instead of 4."""
 
     reserve_bytes: int = 67_108_864
     """Free space on the disk that sends may not use up, so that what makes the log shorter, receives
