@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +18,11 @@ from typing import IO
 import pytest
 
 from tests.cli.fake_node import FakeNode
+from tests.server import running
 from waystation import __version__
 from waystation.cli.errors import CannotStart, ExitCode
 from waystation.cli.main import main
+from waystation.cli.serve import raise_file_limit
 
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 DEADLINE_S = 30
@@ -210,8 +214,32 @@ def test_the_greeting_says_where_and_with_which_key() -> None:
         assert wait_for_line(process.stdout, "data") == f"data directory {Path.cwd() / 'relative'}"
         assert (
             wait_for_line(process.stdout, "access")
-            == "access key WSEXAMPLE; its secret is kept in the data directory"
+            == "access key WSEXAMPLE; its secret is in root-access-key.json in the data directory"
         )
+
+
+def test_other_users_cannot_read_what_is_stored_even_in_a_directory_open_to_them(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    data_dir.chmod(0o755)
+    with running(data_dir) as server:
+        server.client().create_queue(QueueName="orders")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data_dir.iterdir()}
+
+    assert {"metadata.db", "shard-000.db", "shard-000.db-wal"} <= modes.keys()
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+
+
+def test_as_many_files_may_be_open_as_there_may_be_connections() -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        raise_file_limit(1_000)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1_000
+        raise_file_limit(100)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1_000, "it is never lowered"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
 
 
 def test_a_reader_that_has_gone_is_no_reason_to_stop() -> None:

@@ -76,6 +76,24 @@ def test_names_and_prefixes_choose_attributes(wanted: list[str], expected: list[
     assert names(show(message_attribute_names=wanted)) == expected
 
 
+def test_a_million_names_are_not_gone_through_for_each_attribute() -> None:
+    class Counted(str):
+        """A name that counts how often it is compared."""
+
+        __slots__ = ()
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    request = [Counted(f"{number}.*") for number in range(10_000)]
+    assert names(show(message_attribute_names=[*request, "ab"])) == ["ab"]
+    assert Counted.compared < 1_000
+
+
 def test_the_digest_is_that_of_the_attributes_shown() -> None:
     shown = show(message_attribute_names=["ab"])
 

@@ -414,3 +414,9 @@ async def test_a_checkpoint_that_fails_is_made_up_for_by_the_next(path: Path) ->
 async def test_a_disk_with_less_room_than_the_reserve_has_none_for_new_messages(path: Path) -> None:
     assert SqliteLog(path, LogSettings(reserve_bytes=0)).has_room()
     assert not SqliteLog(path, LogSettings(reserve_bytes=2**62)).has_room()
+
+
+@async_test
+async def test_a_disk_that_does_not_answer_is_unavailable(path: Path) -> None:
+    with pytest.raises(LogUnavailable, match="No such file"):
+        SqliteLog(path / "gone" / "shard.db").has_room()

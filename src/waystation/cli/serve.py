@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import shlex
 import signal
 import sys
@@ -20,12 +21,16 @@ import uvloop
 
 from waystation import __version__
 from waystation.cli.errors import CannotStart, ExitCode
+from waystation.frontend.access_keys import FILE_NAME
 
 if TYPE_CHECKING:
     from waystation.cli.settings import Settings
     from waystation.frontend.auth import AccessKey
 
 logger = logging.getLogger(__name__)
+
+_OTHER_FILES = 256
+"""Open files that are no connections: storage, the event loop, and TLS handshakes under way."""
 
 
 class Runnable(Protocol):
@@ -60,8 +65,22 @@ def run(node: Runnable, settings: Settings) -> ExitCode:
     Returns:
         `STOPPED` after a signal; `FAILED` when the node could not start, or not stop cleanly.
     """
+    # SQLite makes its files readable by everybody, and the directory may be one that others made.
+    os.umask(0o077)
+    raise_file_limit(settings.http.connections_max)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(node, settings))
+
+
+def raise_file_limit(connections_max: int) -> None:
+    """Ask for as many open files as the connections need; the usual limit, 1,024, is far too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections_max + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        logger.warning("too few open files are allowed", extra={"allowed": hard, "wanted": wanted})
+        wanted = hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(node: Runnable, settings: Settings) -> ExitCode:
@@ -146,7 +165,7 @@ def _greeting(node: Runnable, settings: Settings) -> str:
     elif settings.root.access_key_id is not None:
         lines.append(f"access key {key.id}, from the environment")
     else:
-        lines.append(f"access key {key.id}; its secret is kept in the data directory")
+        lines.append(f"access key {key.id}; its secret is in {FILE_NAME} in the data directory")
     return "\n".join(lines)
 
 
