@@ -13,7 +13,7 @@ from waystation.backend.recovery import recover
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Snapshot
 from waystation.log.memory import MemoryLog
-from waystation.queues import standard
+from waystation.queues import line, standard
 from waystation.queues.state import ShardState
 
 
@@ -48,6 +48,7 @@ def test_messages_that_were_received_after_a_snapshot_are_loaded_from_its_tail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", 4)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", 4)
     queue = QueueDriver()
     for number in range(20):
         queue.send(f"m{number}", at_s=1)
@@ -78,6 +79,7 @@ def test_a_missing_record_is_named() -> None:
 
 def test_a_missing_record_of_the_tail_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", 2)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", 2)
     queue = QueueDriver()
     queue.send("a", "b", at_s=1)
     queue.send("c", at_s=1)

@@ -18,7 +18,7 @@ from tests.backend.virtual_time import now_ms, virtual_time
 from tests.log.faulty import FaultyLog
 from waystation.log.records import Record
 from waystation.protocol.errors import Unavailable
-from waystation.queues import standard
+from waystation.queues import line, standard
 from waystation.queues.commands import ReceivedMessage
 
 LIFE_S = 120
@@ -130,6 +130,7 @@ class Simulation:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_shard_keeps_its_promises_whatever_fails(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", 16)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", 16)
 
     @virtual_time
     async def simulate() -> None:
@@ -190,6 +191,7 @@ def test_a_short_poll_never_gets_nothing_while_there_is_something(
 ) -> None:
     """A backlog is consumed while it is loaded, relocated and truncated all the time."""
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", 16)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", 16)
     random = Random(seed)
     sent = [f"message {number}" for number in range(random.randint(50, 200))]
 

@@ -11,7 +11,7 @@ from tests.backend.virtual_time import settle, virtual_time
 from tests.log.faulty import FaultyLog
 from waystation.backend.errors import ShardUnavailable
 from waystation.protocol.errors import QueueDoesNotExist
-from waystation.queues import standard
+from waystation.queues import line, standard
 from waystation.queues.commands import Counts, DeleteQueue
 
 WINDOW = 8
@@ -20,6 +20,7 @@ WINDOW = 8
 @pytest.fixture(autouse=True)
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", WINDOW)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", WINDOW)
 
 
 def numbered(first: int, last: int) -> list[str]:
@@ -79,7 +80,7 @@ async def test_the_tail_is_loaded_before_the_window_is_empty() -> None:
         await driver.receive(5)
         await settle()
 
-        assert len(driver.shard.state.queues[1].ready) >= WINDOW
+        assert len(driver.shard.state.queues[1].line) >= WINDOW
 
 
 @virtual_time

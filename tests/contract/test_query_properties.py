@@ -28,7 +28,7 @@ VALUES = st.sampled_from(["", "0", "-1", "x", "1.5", "99999999999999999999", "\x
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[AppDriver]:
-    with AppDriver() as driver:
+    with AppDriver(carries=False) as driver:
         # No example may take a receive's whole waiting time.
         driver.backend.drain()
         yield driver

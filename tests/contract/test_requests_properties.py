@@ -14,7 +14,7 @@ from tests.frontend.app_driver import AppDriver
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[AppDriver]:
-    with AppDriver() as driver:
+    with AppDriver(carries=False) as driver:
         # No example may take a receive's whole waiting time.
         driver.backend.drain()
         yield driver

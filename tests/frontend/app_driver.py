@@ -16,6 +16,7 @@ from waystation.backend.settings import BackendSettings
 from waystation.frontend.app import App
 from waystation.frontend.auth import Authenticator, Caller
 from waystation.frontend.dead_letter_service import DeadLetterService
+from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.handles import Handles
 from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.message_service import MessageService
@@ -50,10 +51,11 @@ class AppDriver:
 
     Its clock stands still until the test moves it; long polls wait in real time.
     The names of deleted queues are free at once, unless the test says otherwise.
+    Without `carries`, dead letters stay where they are, and nothing happens but by requests.
     Use it in a `with` block.
     """
 
-    def __init__(self, *, shards: int = 2, **service: Any) -> None:
+    def __init__(self, *, shards: int = 2, carries: bool = True, **service: Any) -> None:
         self.now_ms = START_MS
         self.settings = ServiceSettings(account=ACCOUNT, **{"name_reuse_s": 0, **service})
         self.catalogue = Catalogue(SqliteMetadataStore(Path(":memory:")))
@@ -61,6 +63,7 @@ class AppDriver:
         self.app: App
         self.queues: QueueService
         self.messages: MessageService
+        self._carries = carries
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -76,9 +79,12 @@ class AppDriver:
     async def _start(self) -> None:
         await self.catalogue._store.open()
         await self.catalogue.start()
+        handles = Handles(self.catalogue.secret)
+        if self._carries:
+            self.backend.carry_with(DeadLetterDelivery(self.catalogue, self.backend, handles).deliver)
         await self.backend.start()
         self.queues = QueueService(self.settings, self.catalogue, self.backend, self.clock)
-        self.messages = MessageService(self.catalogue, self.backend, Handles(self.catalogue.secret))
+        self.messages = MessageService(self.catalogue, self.backend, handles)
         everybody = Authenticator(
             AuthSettings(enabled=False), lambda _: None, anonymous=Caller(ACCOUNT, "anonymous")
         )

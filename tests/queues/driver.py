@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from tests.queues.pure_shard import PureShard
 from waystation.queues.commands import (
+    AcceptMessages,
+    Arrival,
     ChangeVisibility,
     ConfigureQueue,
     CountMessages,
@@ -21,6 +26,7 @@ from waystation.queues.commands import (
     Receipt,
     Received,
     ReceiveMessages,
+    ReleaseMessages,
     SendMessages,
     Sent,
     VisibilityChange,
@@ -50,10 +56,18 @@ class QueueDriver:
     """A queue from time 0 on. Each command is one log record."""
 
     def __init__(
-        self, *, visibility_timeout_s: float = 30, retention_s: float = 345_600, in_flight_max: int = 120_000
+        self,
+        *,
+        visibility_timeout_s: float = 30,
+        retention_s: float = 345_600,
+        in_flight_max: int = 120_000,
+        receive_count_max: int = 0,
+        target: str = "",
     ) -> None:
         self._visibility_timeout_s = visibility_timeout_s
-        self._settings = QueueSettings("orders", _ms(retention_s), in_flight_max)
+        self._settings = QueueSettings(
+            "orders", _ms(retention_s), in_flight_max, 0, receive_count_max, target
+        )
         self.shard = PureShard()
         made = self.shard.do(CreateQueue(self._settings), 1)
         assert isinstance(made, QueueId)
@@ -118,8 +132,16 @@ class QueueDriver:
 
     def retain(self, *, retention_s: float, at_s: float) -> None:
         """Change the retention."""
-        settings = QueueSettings("orders", _ms(retention_s), self._settings.in_flight_max)
-        self.shard.do(ConfigureQueue(self.number, settings), _ms(at_s))
+        self._configure(at_s, retention_ms=_ms(retention_s))
+
+    def redrive(self, *, receive_count_max: int, target: str, at_s: float) -> None:
+        """Change what becomes of dead letters."""
+        self._configure(at_s, receive_count_max=receive_count_max, dead_letter_target=target)
+
+    def _configure(self, at_s: float, **changes: Any) -> None:
+        self._settings = msgspec.structs.replace(self._settings, **changes)
+        self.shard.do(ConfigureQueue(self.number, self._settings), _ms(at_s))
+        self.shard.commit()
 
     def purge(self, *, at_s: float, interval_s: float = 60) -> None:
         """Drop everything."""
@@ -130,3 +152,33 @@ class QueueDriver:
         counts = self.shard.do(CountMessages(self.number), _ms(at_s))
         assert isinstance(counts, Counts)
         return counts.visible, counts.in_flight, counts.delayed
+
+    # What a carrier does
+
+    def letters(self) -> list[Arrival]:
+        """What is set aside, as a carrier would take it to another queue."""
+        return [
+            Arrival(
+                message.sequence,
+                message.sent_at_ms,
+                message.receive_count,
+                self.shard.envelope(self.number, message.sequence, message.record),
+            )
+            for message in self.queue.aside.values()
+        ]
+
+    def accept(
+        self, letters: list[Arrival], *, at_s: float, source: int = 1, settled: list[int] | None = None
+    ) -> None:
+        """Take over messages of queue `source` of shard 0."""
+        self.shard.do(AcceptMessages(self.number, 0, source, letters, settled or []), _ms(at_s))
+        self.shard.commit()
+
+    def release(self, letters: list[Arrival], *, at_s: float) -> None:
+        """Forget what another queue has taken over."""
+        self.shard.do(ReleaseMessages(self.number, [letter.sequence for letter in letters]), _ms(at_s))
+        self.shard.commit()
+
+    def restart(self) -> None:
+        """A new owner reads the log, and goes on."""
+        self.shard.state = self.shard.recovered()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from waystation.queues.commands import Outcome, QueueSettings, Receipt, ReceivedMessage
-from waystation.queues.message import DELAYED, IN_FLIGHT, READY
+from waystation.queues.message import DELAYED, IN_FLIGHT, READY, SET_ASIDE
 from waystation.queues.standard import StandardQueue
 
 HIDDEN_MS_MAX = 43_200_000
@@ -86,10 +86,14 @@ def check_invariants(queue: StandardQueue) -> None:
     messages = queue.messages
     states = [message.state for message in messages.values()]
     scheduled = set(queue.hidden)
-    # Q1: an object is either visible, or the heap has an entry that wakes it when it is due.
-    assert set(queue.ready) == {at for at, message in messages.items() if message.state == READY}
+    # Q1: an object is visible, or set aside, or the heap has an entry that wakes it when it is due.
+    assert {*queue.line.window, *queue.line.back} == {
+        at for at, message in messages.items() if message.state == READY
+    }
+    assert set(queue.aside) == {at for at, message in messages.items() if message.state == SET_ASIDE}
+    assert set(queue.aside_targets) == set(queue.aside)
     for at, message in messages.items():
-        assert message.state == READY or (queue._due_ms(message), at) in scheduled
+        assert message.state in (READY, SET_ASIDE) or (queue._due_ms(message), at) in scheduled
     # Q1: nothing is in the tail and an object too; Q2: the tail is in the order of sending.
     firsts = [run.first_sequence for run in queue.tail]
     assert firsts == sorted(set(firsts) - set(messages))
@@ -97,4 +101,5 @@ def check_invariants(queue: StandardQueue) -> None:
     # Q3
     assert queue.in_flight == states.count(IN_FLIGHT)
     assert queue.delayed == states.count(DELAYED)
-    assert queue.ready_bytes == sum(message.size for message in queue.ready.values())
+    assert queue.line.window_bytes == sum(message.size for message in queue.line.window.values())
+    assert all(message.behind for message in queue.line.back.values())

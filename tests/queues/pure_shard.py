@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import msgspec
+
 from waystation.backend.recovery import recover
 from waystation.log.interface import Snapshot
 from waystation.log.memory import MemoryLog
@@ -34,6 +36,10 @@ def run_now(work: Coroutine[Any, Any, Result]) -> Result:
     raise AssertionError("it waits for something")
 
 
+def _has_messages(answer: Answer) -> bool:
+    return isinstance(answer, Received) and bool(answer.messages)
+
+
 class PureShard:
     """Commands in, answers out, with the records in a `MemoryLog`. Times are Unix milliseconds."""
 
@@ -52,13 +58,17 @@ class PureShard:
     def do(self, command: Command, now_ms: int) -> Answer:
         """Do a command. A receive loads what it needs, and its messages get their envelopes."""
         self.state.advance(now_ms)
-        event, answer = self.state.decide(command)
+        decided, answer = self.state.decide(command)
         if isinstance(command, ReceiveMessages):
             queue = self.state.queue(command.queue)
-            while event is None and queue.needs_load() and queue.in_flight < queue.settings.in_flight_max:
+            while not _has_messages(answer) and queue.needs_load():
+                for event in decided:
+                    self.record(event)
+                if queue.in_flight >= queue.settings.in_flight_max:
+                    return answer
                 self.load(queue)
-                event, answer = self.state.decide(command)
-        if event is not None:
+                decided, answer = self.state.decide(command)
+        for event in decided:
             self.record(event)
         if isinstance(answer, Received):
             for message in answer.messages:
@@ -98,7 +108,7 @@ class PureShard:
         """Fill a queue's window from its tail, as far as the window wants."""
         self.commit()
         for run in queue.runs_to_load():
-            if not queue.has_room():
+            if not queue.line.has_room():
                 break
             self._load(queue, run)
 
@@ -132,6 +142,25 @@ class PureShard:
         for position in range(self.log.first, min(self.log.first + records, self.position)):
             for event in relocations(self.state, self.events(position), position, now_ms):
                 self.record(event)
+
+    def contents(self, state: ShardState, now_ms: int) -> dict[int, Any]:
+        """All that clients could ever see of a state, and in which record each message lies.
+
+        Which messages are in the window and which in the tail depends on when
+        somebody looked, and is left out; so is the order.
+        """
+        self.commit()
+        copy = PureShard()
+        copy.log, copy.state = self.log, ShardState.from_snapshot(state.to_snapshot())
+        seen: dict[int, Any] = {}
+        for number, queue in copy.state.queues.items():
+            copy.load_all(queue)
+            queue.sweep(now_ms)
+            # Without the last field, `behind`, which is about the order.
+            rows = {at: msgspec.to_builtins(message)[:-1] for at, message in queue.messages.items()}
+            known = (queue.arrived, queue.aside_targets)
+            seen[number] = (queue.settings, queue.next_sequence, queue.purged_at_ms, known, rows)
+        return seen
 
     def recovered(self) -> ShardState:
         """The state that a new owner would read from the log."""

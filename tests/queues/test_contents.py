@@ -6,7 +6,7 @@ import pytest
 
 from tests.queues.driver import QueueDriver
 from tests.queues.oracle import check_invariants
-from waystation.queues import standard
+from waystation.queues import line, standard
 from waystation.queues.commands import Entry, SendMessages
 from waystation.queues.contents import Stored, relocations, run_messages, stored_messages
 from waystation.queues.events import (
@@ -25,6 +25,7 @@ HOUR_S = 3_600
 @pytest.fixture(autouse=True)
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", 4)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", 4)
 
 
 def test_every_message_of_a_record_is_found_in_the_order_written() -> None:

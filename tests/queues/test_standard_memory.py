@@ -6,7 +6,7 @@ import pytest
 
 from tests.queues.driver import QueueDriver
 from tests.queues.oracle import check_invariants
-from waystation.queues import standard
+from waystation.queues import line, standard
 
 WINDOW = 8
 
@@ -14,6 +14,7 @@ WINDOW = 8
 @pytest.fixture(autouse=True)
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard, "WINDOW_MESSAGES", WINDOW)
+    monkeypatch.setattr(line, "WINDOW_MESSAGES", WINDOW)
 
 
 def numbered(first: int, last: int) -> list[str]:
@@ -33,6 +34,7 @@ def test_only_a_window_of_a_backlog_is_held_as_objects() -> None:
 
 def test_a_window_is_full_at_so_many_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard, "WINDOW_BYTES", 1_000)
+    monkeypatch.setattr(line, "WINDOW_BYTES", 1_000)
     queue = QueueDriver()
     for _ in range(5):
         queue.send("x" * 400, at_s=1)
@@ -41,7 +43,7 @@ def test_a_window_is_full_at_so_many_bytes_too(monkeypatch: pytest.MonkeyPatch) 
     assert queue.texts(at_s=2, max_messages=3) == ["x" * 400] * 3
     assert queue.queue.needs_load()
     queue.shard.load(queue.queue)
-    assert len(queue.queue.ready) == 2
+    assert len(queue.queue.line) == 2
 
 
 def test_a_backlog_is_received_whole_and_in_order() -> None:
@@ -52,7 +54,7 @@ def test_a_backlog_is_received_whole_and_in_order() -> None:
     while texts := queue.texts(at_s=2, max_messages=7):
         received += texts
         check_invariants(queue.queue)
-        assert len(queue.queue.ready) <= WINDOW + 4, "a window, and what is left of its last run"
+        assert len(queue.queue.line) <= WINDOW + 4, "a window, and what is left of its last run"
 
     assert received == numbered(1, 100)
     assert queue.counts(at_s=2) == (0, 100, 0)
@@ -76,7 +78,7 @@ def test_delayed_and_returned_messages_are_held_beside_a_full_window() -> None:
     assert queue.counts(at_s=3) == (17, 3, 1)
     assert queue.counts(at_s=12) == (21, 0, 0)
     check_invariants(queue.queue)
-    assert len(queue.queue.ready) + queue.queue.tail.messages == 21
+    assert len(queue.queue.line) + queue.queue.tail.messages == 21
 
 
 def test_the_tail_is_asked_for_before_the_window_is_empty() -> None:

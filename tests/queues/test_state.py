@@ -49,7 +49,7 @@ def test_a_command_to_a_queue_that_does_not_exist_is_refused(command: Command) -
 
 
 def test_deleting_a_queue_that_does_not_exist_is_no_error() -> None:
-    assert ShardState().decide(DeleteQueue(7)) == (None, Done())
+    assert ShardState().decide(DeleteQueue(7)) == ((), Done())
 
 
 def test_the_number_of_a_deleted_queue_is_never_used_again() -> None:

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from zlib import crc32
 
+from waystation.backend.carrier import Deliver, Parcel, deliver_nowhere
+from waystation.backend.clock import wall_clock_ms
 from waystation.backend.settings import BackendSettings
-from waystation.backend.shard import Shard, wall_clock_ms
+from waystation.backend.shard import Shard
 from waystation.log.interface import Log
 from waystation.queues.commands import Answer, Command
 
@@ -23,7 +25,8 @@ class Backend:
         self, logs: list[Log], settings: BackendSettings, clock: Callable[[], int] = wall_clock_ms
     ) -> None:
         self._logs = logs
-        self.shards = [Shard(number, log, settings, clock) for number, log in enumerate(logs)]
+        self._deliver: Deliver = deliver_nowhere
+        self.shards = [Shard(number, log, settings, clock, self._carry) for number, log in enumerate(logs)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -34,6 +37,13 @@ class Backend:
         # One turn of the loop, so that all are running: a task that is cancelled
         # before its first step could not even refuse the commands that wait.
         await asyncio.sleep(0)
+
+    def carry_with(self, deliver: Deliver) -> None:
+        """Say how messages get from queue to queue; before `start`, or they wait."""
+        self._deliver = deliver
+
+    async def _carry(self, parcel: Parcel) -> None:
+        await self._deliver(parcel)
 
     def place(self, name: str) -> int:
         """The shard for a new queue of that name."""
@@ -54,6 +64,8 @@ class Backend:
 
     async def stop(self) -> None:
         """Stop all shards and close their logs. Commands that wait are refused."""
+        for shard in self.shards:
+            shard.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -10,7 +10,7 @@ class ShardBusy(Unavailable):
 
 
 class StorageNearlyFull(Unavailable):
-    """The disk has room for receives and deletes, but not for new messages. The send has not happened."""
+    """The disk has room for receives and deletes, but not for new messages. It has not happened."""
 
 
 class ShardUnavailable(Unavailable):

@@ -8,8 +8,9 @@ what the saved snapshot no longer needs is truncated.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from waystation.backend.recovery import record_events
 from waystation.backend.settings import BackendSettings
@@ -22,13 +23,27 @@ if TYPE_CHECKING:
     from waystation.backend.batches import Batch
     from waystation.backend.shard import Shard
 
-_RELOCATE_RECORDS = 64
-"""Read in one step."""
+_RELOCATE_RECORDS = 16
+"""Read in one step: 16 MiB at most, or little more."""
 _RELOCATE_BYTES = 4_194_304
 """Written again in one step. It counts as pending, and requests that come meanwhile wait for it."""
 
+_HELD_PER_EVENT = 4
+"""Messages in memory that a snapshot may save for each change since the last one: some 0.1 us each."""
+
+_RECORDS_PER_DEAD = 4
+"""One record in so many at the log's beginning has to be dead for the truncation to be due."""
+
 _LIVE_SHARE = 4
 """A log may be this many times as large as what is live in it."""
+
+_CHANGES: dict[type, Callable[[Any], int]] = {
+    events.MessagesSent: lambda event: len(event.entries),
+    events.MessagesArrived: lambda event: len(event.arrivals),
+    events.MessagesReceived: lambda event: len(event.sequences),
+    events.MessagesDeleted: lambda event: len(event.sequences),
+}
+"""How many changes an event counts as, where it is not one."""
 
 
 class Housekeeper:
@@ -40,20 +55,17 @@ class Housekeeper:
         self._settings = settings
         self._events = 0
         self._bytes = 0
+        self._saved_bytes = 0
+        self._look_at = (settings.snapshot_events, settings.snapshot_bytes)
         self._due = asyncio.Event()
 
     def count(self, batch: Batch) -> None:
         """Note that a batch was appended."""
         self._bytes += batch.bytes
         for event in batch.events:
-            match event:
-                case events.MessagesReceived() | events.MessagesDeleted():
-                    self._events += len(event.sequences)
-                case events.MessagesSent():
-                    self._events += len(event.entries)
-                case _:
-                    self._events += 1
-        if self._events >= self._settings.snapshot_events or self._bytes >= self._settings.snapshot_bytes:
+            changes = _CHANGES.get(type(event))
+            self._events += changes(event) if changes is not None else 1
+        if self._events >= self._look_at[0] or self._bytes >= self._look_at[1]:
             self._due.set()
 
     async def run(self) -> None:
@@ -64,8 +76,19 @@ class Housekeeper:
                     await self._due.wait()
             self._due.clear()
             await self._sweep()
-            if self._events or self._bytes or self._can_truncate():
+            if self._is_worth_it():
                 await self.tidy()
+            events_more, bytes_more = self._settings.snapshot_events, self._settings.snapshot_bytes
+            self._look_at = (self._events + events_more, self._bytes + bytes_more)
+
+    def _is_worth_it(self) -> bool:
+        """Whether so much has changed that saving all that is in memory is little beside it."""
+        held = sum(len(queue.messages) for queue in self._shard.state.queues.values())
+        return (
+            self._events >= max(1, held // _HELD_PER_EVENT)
+            or self._bytes >= max(self._settings.snapshot_bytes, self._saved_bytes)
+            or self._can_truncate()
+        )
 
     async def tidy(self) -> None:
         """Snapshot, forget what nothing needs any more, and break up what pins the rest."""
@@ -83,15 +106,18 @@ class Housekeeper:
             await asyncio.sleep(0)  # Requests come between.
 
     def _can_truncate(self) -> bool:
-        """Whether messages have expired since the last snapshot that held the log's beginning."""
+        """Whether a good part of the log has died since the last snapshot, of deletes or of age."""
+        first, position = self._log.first, self._log.position
         oldest = self._shard.state.oldest_record()
-        return self._log.first < (self._log.position if oldest is None else oldest)
+        dead = (position if oldest is None else oldest) - first
+        return dead * _RECORDS_PER_DEAD > position - first
 
     async def _snapshot_and_truncate(self) -> None:
         state = self._shard.state
         self._events = self._bytes = 0
         # No await from here to `seal`: the state is what the log says up to that batch.
         payload = state.to_snapshot()
+        self._saved_bytes = len(payload)
         oldest = state.oldest_record()
         batch = self._shard.seal()
         checksum = await self._shard.commit_of(batch)

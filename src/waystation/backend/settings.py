@@ -32,7 +32,8 @@ class BackendSettings:
     """Bytes of log between two snapshots, if that comes first."""
 
     idle_snapshot_s: float = 10.0
-    """After this long, whatever has happened is snapshotted, so that an idle log is short."""
+    """Between two looks for something to tidy up when there is little traffic: expired messages,
+    and a snapshot when that costs little beside what has changed, so that an idle log is short."""
 
     garbage_bytes_max: int = 67_108_864
     """Dead bytes in the log that are always tolerated. Past this and three times the live

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from waystation.backend.batches import Batch, Batches
 from waystation.backend.cache import EnvelopeCache
+from waystation.backend.carrier import Carrier, Deliver, deliver_nowhere
+from waystation.backend.clock import SteadyClock, wall_clock_ms
 from waystation.backend.errors import ShardBusy, ShardUnavailable, StorageNearlyFull
 from waystation.backend.housekeeping import Housekeeper
 from waystation.backend.long_polls import LongPoll, LongPolls
@@ -34,13 +35,24 @@ from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Log
 from waystation.protocol.errors import Refusal
 from waystation.queues import events
-from waystation.queues.commands import Answer, Command, Received, ReceiveMessages, SendMessages
+from waystation.queues.commands import (
+    AcceptMessages,
+    Answer,
+    Arrival,
+    Command,
+    Entry,
+    Received,
+    ReceiveMessages,
+    SendMessages,
+)
 from waystation.queues.contents import run_messages
 from waystation.queues.events import Event, encode_events
 from waystation.queues.standard import StandardQueue
 from waystation.queues.state import ShardState
 
 _FIRST_RETRY_S = 0.05
+
+_RECOVERING = "The shard is recovering from a failure."
 
 _TURNS_BETWEEN_APPENDS = 4
 """Of the event loop, while several clients are being answered. Measured: two are too few for
@@ -49,26 +61,28 @@ a client on the same machine to come back; eight bring no more than four."""
 _logger = logging.getLogger(__name__)
 
 
-def wall_clock_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 class Shard:
     """One shard.
 
     Lifecycle: build it (no I/O), `open` it, run `run` as a task, `submit`
-    commands; cancel the task to stop, and nobody is left waiting.
+    commands; `end` it and cancel the task to stop, and nobody is left waiting.
     """
 
     def __init__(
-        self, number: int, log: Log, settings: BackendSettings, clock: Callable[[], int] = wall_clock_ms
+        self,
+        number: int,
+        log: Log,
+        settings: BackendSettings,
+        clock: Callable[[], int] = wall_clock_ms,
+        deliver: Deliver = deliver_nowhere,
     ) -> None:
         self.number = number
+        self._deliver = deliver
         self._log = log
         self._settings = settings
         self._clock = clock
         self._draining = False
+        self._ending = False
         self._why_not: str | None = "The shard has not been opened."
         self._reset(ShardState())
 
@@ -83,6 +97,7 @@ class Shard:
         self._work = asyncio.Event()
         self._bug: Exception | None = None
         self._housekeeper = Housekeeper(self, self._log, self._settings)
+        self._carrier = Carrier(self, self._log, self._deliver)
 
     # Life
 
@@ -90,6 +105,7 @@ class Shard:
         """Recover, and take the shard over. Raises `LogDamaged` or `LogUnavailable`."""
         # Kept, because asking asyncio for it costs a system call (getpid) each time.
         self._loop = asyncio.get_running_loop()
+        self._steady = SteadyClock(self._loop, self._clock)
         self._reset(await recover(self._log))
         self.record(events.EpochStarted(self.now_ms(), self.state.epoch + 1))
         await self._append(self._batches.seal())
@@ -97,28 +113,44 @@ class Shard:
 
     async def run(self) -> None:
         """Serve until cancelled. Outlives every failure, except of a log that cannot be replayed."""
+        why_not = "The shard is stopped."
         try:
             while True:
                 try:
                     async with asyncio.TaskGroup() as group:
                         self._group = group
-                        group.create_task(self._flush())
-                        group.create_task(self._housekeeper.run())
+                        self._start(self._flush())
+                        self._start(self._housekeeper.run())
+                        self._start(self._carrier.run())
                 except* LogDamaged:
                     raise
                 except* Exception as failures:
                     _logger.error(
                         "shard failed", extra={"shard": self.number}, exc_info=failures.exceptions[0]
                     )
-                self._stop_serving("The shard is recovering from a failure.")
+                self._stop_serving(_RECOVERING)
+                if self._ending:
+                    return  # a task group may drop the cancellation when a task of its own fails just then
                 await self._reopen()
         except* Exception as failures:
             _logger.critical(
                 "shard is stopped", extra={"shard": self.number}, exc_info=failures.exceptions[0]
             )
-            self._why_not = "The shard is stopped: its log cannot be replayed."
+            why_not = "The shard is stopped: its log is damaged or cannot be replayed."
         finally:
-            self._stop_serving(self._why_not or "The shard is stopped.")
+            self._stop_serving(why_not)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a part of this life of the state; when one part fails, all end."""
+        self._group.create_task(self._watch_over(work))
+
+    async def _watch_over(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:
+            # From now on nothing may be decided: the other parts are ending as well.
+            self._why_not = self._why_not or _RECOVERING
+            raise
 
     async def _reopen(self) -> None:
         delay_s = _FIRST_RETRY_S
@@ -145,6 +177,10 @@ class Shard:
                     future.set_exception(ShardUnavailable(why_not))
         self._reset(ShardState())
 
+    def end(self) -> None:
+        """Let `run` end instead of recovering; to be said before it is cancelled."""
+        self._ending = True
+
     @property
     def is_serving(self) -> bool:
         """Whether it takes commands now."""
@@ -159,7 +195,7 @@ class Shard:
 
     def now_ms(self) -> int:
         """Read the clock, once for a command."""
-        return self.state.advance(self._clock())
+        return self.state.advance(self._steady.read(self.state.now_ms))
 
     def submit(self, command: Command) -> asyncio.Future[Answer]:
         """Do a command; its answer comes when what it did is durable.
@@ -175,17 +211,19 @@ class Shard:
             raise ShardUnavailable(self._why_not)
         if self._batches.pending_bytes > self._settings.pending_bytes_max:
             raise ShardBusy("Too many messages are waiting for the disk.")
-        if isinstance(command, SendMessages) and not self._log.has_room():
+        if isinstance(command, SendMessages | AcceptMessages) and not self._log.has_room():
             raise StorageNearlyFull("The disk is nearly full: messages can be received, but not sent.")
         self.now_ms()
         future: asyncio.Future[Answer] = self._loop.create_future()
         if isinstance(command, ReceiveMessages):
             self._receive(command, future)
             return future
-        event, answer = self.state.decide(command)
+        decided, answer = self.state.decide(command)
         # What changes nothing waits as well, for what it was decided after: a delete
         # is not confirmed while an append that fails could still bring the message back.
-        batch = self._batches.last() if event is None else self.record(event)
+        batch = self._batches.last()
+        for event in decided:
+            batch = self.record(event)
         if batch is None:
             future.set_result(answer)
         else:
@@ -199,29 +237,30 @@ class Shard:
         except Exception as bug:
             # Half applied, the state is not what the log says: nothing of it may be appended.
             self._bug = bug
-            self._why_not = "The shard is recovering from a failure."
+            self._why_not = _RECOVERING
             self._work.set()
             raise ShardUnavailable(self._why_not) from bug
-        envelope_bytes = 0
-        if isinstance(event, events.MessagesSent):
-            envelope_bytes = self._cache_sent(event)
-        elif isinstance(event, events.MessagesRelocated):
-            envelope_bytes = sum(len(message.envelope) for message in event.messages)
+        noted = _NOTED.get(type(event))
+        envelope_bytes = noted(self, event) if noted is not None else 0
         number = getattr(event, "queue", 0)
         if number in self._polls:
             self._touched.add(number)
         self._work.set()
         return self._batches.add(event, envelope_bytes)
 
-    def _cache_sent(self, event: events.MessagesSent) -> int:
+    def _cache_new(self, queue: int, first_sequence: int, entries: Sequence[Entry | Arrival]) -> int:
         """Keep the envelopes of messages near the head of their queue; returns the bytes of all."""
-        held = self.state.queues[event.queue].messages
+        held = self.state.queues[queue].messages
         envelope_bytes = 0
-        for sequence, entry in enumerate(event.entries, event.first_sequence):
+        for sequence, entry in enumerate(entries, first_sequence):
             envelope_bytes += len(entry.envelope)
             if sequence in held:
-                self._cache.put(event.queue, sequence, entry.envelope)
+                self._cache.put(queue, sequence, entry.envelope)
         return envelope_bytes
+
+    def _note_set_aside(self, event: events.MessagesSetAside) -> int:
+        self._carrier.notice(event.queue)
+        return 0
 
     def seal(self) -> Batch:
         """Close the open batch: the state is now exactly what the log says up to its position."""
@@ -246,16 +285,18 @@ class Shard:
         self, queue: StandardQueue, command: ReceiveMessages, future: asyncio.Future[Answer]
     ) -> bool:
         """Receive what is visible now; False when nothing is. May start to load more."""
-        event, answer = self.state.decide(command)
-        if event is not None:
-            assert isinstance(answer, Received)
-            for message in answer.messages:
-                message.envelope = self._cache.take(queue.number, message.sequence) or b""
-            self.record(event).answers.append((future, answer))
+        decided, answer = self.state.decide(command)
+        assert isinstance(answer, Received)
+        for message in answer.messages:
+            message.envelope = self._cache.take(queue.number, message.sequence) or b""
+        for event in decided:
+            batch = self.record(event)
+        if answer.messages:
+            batch.answers.append((future, answer))
         if queue.needs_load() and queue.number not in self._loading:
             self._loading.add(queue.number)
-            self._group.create_task(self._load(queue))
-        return event is not None
+            self._start(self._load(queue))
+        return bool(answer.messages)
 
     def _show_due(self, number: int) -> None:
         self.now_ms()
@@ -264,6 +305,8 @@ class Shard:
 
     def _serve_waiting(self) -> None:
         """Let the receives that wait on touched queues take what is visible now, longest waiting first."""
+        if self._touched:
+            self.now_ms()  # The append before this may have taken long.
         while self._touched:
             number = self._touched.pop()
             try:
@@ -275,7 +318,6 @@ class Shard:
                 if self._serve(queue, poll):
                     self._polls.remove(poll)
             self._touched.discard(number)
-            # The time is read anew: the append before this may have taken long.
             self._polls.watch(queue, self.now_ms())
 
     def _serve(self, queue: StandardQueue, poll: LongPoll) -> bool:
@@ -312,7 +354,7 @@ class Shard:
             for run in runs:
                 if self.state.queues.get(queue.number) is not queue:
                     break  # deleted meanwhile
-                if next(iter(queue.tail), None) != run or not queue.has_room():
+                if next(iter(queue.tail), None) != run or not queue.line.has_room():
                     break  # purged or relocated meanwhile, or full: the next receive asks again
                 if run.record not in found:
                     raise LogDamaged(f"record {run.record} is missing, and live messages are in it")
@@ -338,11 +380,8 @@ class Shard:
             if not future.done():
                 future.set_exception(ShardUnavailable("The message could not be read from storage."))
             raise
-        if future.done():
-            self._give_back(received)
-        else:
-            held = [message for message in received.messages if message.envelope]
-            future.set_result(Received(received.queue, held))
+        held = [message for message in received.messages if message.envelope]
+        self._hand_out(future, Received(received.queue, held, received.visible_at_ms))
 
     def _missing(self, received: Received) -> set[tuple[int, int]]:
         """Sequences of the living messages that have no envelope yet, and where they lie now."""
@@ -358,6 +397,12 @@ class Shard:
     async def _committed(self, position: int) -> None:
         """Wait until the record at a position is durable."""
         batch = next((batch for batch in self._batches if batch.position == position), None)
+        if batch is not None:
+            await self.commit_of(batch)
+
+    async def settled(self) -> None:
+        """Wait until everything that was decided so far is durable."""
+        batch = self._batches.last()
         if batch is not None:
             await self.commit_of(batch)
 
@@ -400,18 +445,26 @@ class Shard:
         self._stop_at_a_bug()
         position = await self._log.append(encode_events(batch.events))
         assert position == batch.position, "somebody else has written to this log"
-        self._batches.appended()
         self._housekeeper.count(batch)
         if batch.committed is not None and not batch.committed.done():
             batch.committed.set_result(self._log.checksum)
         for future, answer in batch.answers:
-            if future.done():
-                if isinstance(answer, Received):
-                    self._give_back(answer)
-            elif isinstance(answer, Received) and not all(message.envelope for message in answer.messages):
-                self._group.create_task(self._fetch(future, answer))
-            else:
+            if isinstance(answer, Received):
+                self._hand_out(future, answer)
+            elif not future.done():
                 future.set_result(answer)
+        self._batches.appended()
+
+    def _hand_out(self, future: asyncio.Future[Any], received: Received) -> None:
+        """Give a consumer its messages, unless it has gone, or the append took all of its time."""
+        if future.done():
+            self._give_back(received)
+        elif received.visible_at_ms and self.now_ms() >= received.visible_at_ms:
+            future.set_result(Received(received.queue, []))
+        elif all(message.envelope for message in received.messages):
+            future.set_result(received)
+        else:
+            self._start(self._fetch(future, received))
 
     def _give_back(self, received: Received) -> None:
         """Show messages again whose consumer went away before it could be told of them."""
@@ -424,3 +477,16 @@ class Shard:
         ]
         if changes:
             self.record(events.VisibilityChanged(now_ms, received.queue, changes))
+
+
+_NOTED: dict[type, Callable[[Shard, Any], int]] = {
+    events.MessagesSent: lambda shard, event: shard._cache_new(
+        event.queue, event.first_sequence, event.entries
+    ),
+    events.MessagesArrived: lambda shard, event: shard._cache_new(
+        event.queue, event.first_sequence, event.arrivals
+    ),
+    events.MessagesRelocated: lambda _, event: sum(len(message.envelope) for message in event.messages),
+    events.MessagesSetAside: lambda shard, event: shard._note_set_aside(event),
+}
+"""What else is done about an event once it is applied; returns the envelope bytes that it brings."""

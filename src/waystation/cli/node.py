@@ -13,6 +13,7 @@ from waystation.frontend.access_keys import RootKeyError, load_or_create_root_ke
 from waystation.frontend.app import App
 from waystation.frontend.auth import AccessKey, Authenticator, Caller
 from waystation.frontend.dead_letter_service import DeadLetterService
+from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.handles import Handles
 from waystation.frontend.http import HttpServer
 from waystation.frontend.message_service import MessageService
@@ -90,10 +91,12 @@ class Node:
         self._catalogue = Catalogue(self._store)
         await self._catalogue.start()
         self._backend = Backend(self._logs(directory, self._catalogue), settings.backend)
+        handles = Handles(self._catalogue.secret)
+        self._backend.carry_with(DeadLetterDelivery(self._catalogue, self._backend, handles).deliver)
         await self._start_backend(self._backend, directory)
         queues = QueueService(settings.service, self._catalogue, self._backend)
         await queues.reconcile()
-        messages = MessageService(self._catalogue, self._backend, Handles(self._catalogue.secret))
+        messages = MessageService(self._catalogue, self._backend, handles)
         app = App(
             settings.service,
             self._authenticator(),

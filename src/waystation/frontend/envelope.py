@@ -30,6 +30,10 @@ class Envelope(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     attributes_md5: str = ""
     trace_header: str = ""
     group: str = ""
+    message_id: str = ""
+    """Set once it has come from another queue, where it got its id."""
+    source_arn: str = ""
+    """The queue whose dead letter it is; empty for none."""
 
 
 encode_envelope = msgspec.msgpack.Encoder().encode

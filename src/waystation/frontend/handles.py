@@ -8,8 +8,8 @@ keyed BLAKE2b digest of what it says.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
 from hmac import compare_digest
 from struct import Struct
@@ -26,7 +26,8 @@ _HANDLE = Struct(">BHIQI")
 _PROOF_BYTES = 14
 """112 bits: nobody guesses it, and the handle is a round 44 characters."""
 _HANDLE_CHARACTERS = 44
-_VARIANTS = "89ab"
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit of a UUID that says which kind it is, from a random one (RFC 9562, section 4.1)."""
 
 
 class Handles:
@@ -42,16 +43,20 @@ class Handles:
 
     def message_id(self, queue: Queue, sequence: int) -> str:
         """The id of a message: a UUID that looks random (RFC 9562, version 4), for clients parse it."""
+        return self.message_id_at(queue.shard, queue.number, sequence)
+
+    def message_id_at(self, shard: int, number: int, sequence: int) -> str:
+        """The same, for a queue that is known by its place only."""
         hasher = self._ids.copy()
-        hasher.update(_MESSAGE.pack(queue.shard, queue.number, sequence))
+        hasher.update(_MESSAGE.pack(shard, number, sequence))
         digits = hasher.hexdigest()
-        variant = _VARIANTS[int(digits[16], 16) & 3]
+        variant = _VARIANTS[digits[16]]
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
     def receipt_handle(self, queue: Queue, sequence: int, receive_count: int) -> str:
-        """The handle that proves one receive of a message: 44 characters, safe in URLs."""
+        """The handle that proves one receive of a message: 44 characters of base64, as AWS's are."""
         claim = _HANDLE.pack(_VERSION, queue.shard, queue.number, sequence, receive_count)
-        return urlsafe_b64encode(claim + self._prove(claim)).decode()
+        return b2a_base64(claim + self._prove(claim), newline=False).decode()
 
     def read(self, queue: Queue, handle: str) -> Receipt:
         """What a handle proves about a message of this queue.
@@ -60,7 +65,7 @@ class Handles:
             ReceiptHandleIsInvalid: it is no handle, not one of ours, or of another queue.
         """
         try:
-            data = urlsafe_b64decode(handle) if len(handle) == _HANDLE_CHARACTERS else b""
+            data = a2b_base64(handle, strict_mode=True) if len(handle) == _HANDLE_CHARACTERS else b""
         except (Base64Error, ValueError):
             data = b""
         claim, proof = data[: _HANDLE.size], data[_HANDLE.size :]

@@ -35,14 +35,16 @@ class Wanted:
 
     def __init__(self, system: set[str], user: list[str]) -> None:
         self._system = system
-        self._user = user
-        self._all_user = any(name in _EVERYTHING for name in user)
+        # Looked up and never gone through: a request has room for a million names.
+        self._user = frozenset(user)
+        self._prefixes = frozenset(name[:-2] for name in self._user if name.endswith(".*"))
+        self._all_user = not self._user.isdisjoint(_EVERYTHING)
 
     def show(self, message: ReceivedMessage, message_id: str, receipt_handle: str) -> operations.Message:
-        """The message as the consumer sees it."""
+        """The message as the consumer sees it; one that came from another queue keeps its id."""
         envelope = decode_envelope(message.envelope)
         shown = operations.Message(
-            message_id=message_id,
+            message_id=envelope.message_id or message_id,
             receipt_handle=receipt_handle,
             md5_of_body=envelope.body_md5,
             body=envelope.body,
@@ -64,6 +66,8 @@ class Wanted:
             found["AWSTraceHeader"] = envelope.trace_header
         if envelope.group:
             found["MessageGroupId"] = envelope.group
+        if envelope.source_arn:
+            found["DeadLetterQueueSourceArn"] = envelope.source_arn
         if "All" in self._system:
             return found
         return {name: value for name, value in found.items() if name in self._system}
@@ -81,10 +85,9 @@ class Wanted:
         shown.message_attributes = attributes
 
     def _wants(self, name: str) -> bool:
-        return any(
-            name == wanted or (wanted.endswith(".*") and name.startswith(wanted[:-2]))
-            for wanted in self._user
-        )
+        if name in self._user or not self._prefixes:
+            return name in self._user
+        return not self._prefixes.isdisjoint(name[:end] for end in range(len(name) + 1))
 
 
 _NOTHING = Wanted(set(), [])

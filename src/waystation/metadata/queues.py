@@ -67,4 +67,18 @@ class Queue:
 def shard_settings(record: QueueRecord, revision: int) -> QueueSettings:
     """What the shard of a queue has to know of it; `revision` is the record's, 0 before it has one."""
     retention_s = int(record.attributes.get("MessageRetentionPeriod", limits.RETENTION_S_DEFAULT))
-    return QueueSettings(record.name, retention_s * 1_000, limits.IN_FLIGHT_STANDARD_MAX, revision)
+    receive_count_max, target = 0, ""
+    policy = record.attributes.get("RedrivePolicy")
+    if policy:
+        redrive = msgspec.json.decode(policy, type=_Redrive)
+        receive_count_max, target = int(redrive.count), redrive.target
+    return QueueSettings(
+        record.name, retention_s * 1_000, limits.IN_FLIGHT_STANDARD_MAX, revision, receive_count_max, target
+    )
+
+
+class _Redrive(msgspec.Struct):
+    """A redrive policy that was validated before it was stored."""
+
+    target: str = msgspec.field(name="deadLetterTargetArn")
+    count: int | str = msgspec.field(name="maxReceiveCount")

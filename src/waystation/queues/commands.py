@@ -25,6 +25,11 @@ class QueueSettings(msgspec.Struct, frozen=True, array_like=True):
     in_flight_max: int = 120_000
     revision: int = 0
     """Of the catalogue's entry that these came from; tells a recovered shard what is newer."""
+    receive_count_max: int = 0
+    """Receives after which a message is a dead letter, set aside when it would be received once
+    more; 0 for never."""
+    dead_letter_target: str = ""
+    """Names the queue that takes dead letters, for whoever carries them there."""
 
 
 class CreateQueue(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -108,6 +113,35 @@ class ChangeVisibility(msgspec.Struct, frozen=True, array_like=True, tag=8):
     changes: list[VisibilityChange]
 
 
+class Arrival(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A message that another queue has set aside, under the sequence that it has there."""
+
+    sequence: int
+    sent_at_ms: int
+    receive_count: int
+    envelope: bytes
+
+
+class AcceptMessages(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Take over messages of another queue, each once however often it comes; answered with `Done`.
+
+    `settled` are sequences that the other queue has released, so that they never come again.
+    """
+
+    queue: int
+    source_shard: int
+    source_queue: int
+    arrivals: list[Arrival]
+    settled: list[int]
+
+
+class ReleaseMessages(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Forget messages that were set aside and another queue has taken over; answered with `Done`."""
+
+    queue: int
+    sequences: list[int]
+
+
 class CountMessages(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """Ask how many messages are in which state; answered with `Counts`."""
 
@@ -146,6 +180,8 @@ class Received(msgspec.Struct, frozen=True):
 
     queue: int
     messages: list[ReceivedMessage]
+    visible_at_ms: int = 0
+    """When others may receive them; 0 when they may at once, or there are none."""
 
 
 class Outcome(IntEnum):
@@ -165,7 +201,10 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Messages that are visible, in flight, and delayed. Expired ones may be counted for a while."""
+    """Messages that are visible, in flight, and delayed. Expired ones may be counted for a while.
+
+    Those set aside and not yet taken over count as in flight.
+    """
 
     visible: int
     in_flight: int
@@ -180,6 +219,8 @@ QueueCommand: TypeAlias = (
     | ReceiveMessages
     | DeleteMessages
     | ChangeVisibility
+    | AcceptMessages
+    | ReleaseMessages
     | CountMessages
 )
 Command: TypeAlias = CreateQueue | QueueCommand

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from waystation.queues.events import Event, MessagesRelocated, MessagesSent, Relocated
+from waystation.queues.events import Event, MessagesArrived, MessagesRelocated, MessagesSent, Relocated
 from waystation.queues.message import Message
 from waystation.queues.standard import StandardQueue
 from waystation.queues.state import ShardState
@@ -16,13 +16,20 @@ from waystation.queues.tail import Run
 
 
 class Stored(NamedTuple):
-    """A message as a record holds it; `held` as in `events.Relocated`."""
+    """A message as a record holds it; `held` and `receive_count` as in `events.Relocated`."""
 
     queue: int
     sequence: int
     sent_at_ms: int
     held: bool
     envelope: bytes
+    receive_count: int = 0
+
+    def message(self, record: int) -> Message:
+        """The message as it is when nobody has received it in this queue."""
+        message = Message(self.sequence, record, len(self.envelope), self.sent_at_ms)
+        message.receive_count = self.receive_count
+        return message
 
 
 def stored_messages(events: list[Event]) -> Iterator[Stored]:
@@ -31,10 +38,18 @@ def stored_messages(events: list[Event]) -> Iterator[Stored]:
         if isinstance(event, MessagesSent):
             for sequence, entry in enumerate(event.entries, event.first_sequence):
                 yield Stored(event.queue, sequence, event.at_ms, entry.delay_ms > 0, entry.envelope)
+        elif isinstance(event, MessagesArrived):
+            for sequence, each in enumerate(event.arrivals, event.first_sequence):
+                yield Stored(event.queue, sequence, each.sent_at_ms, False, each.envelope, each.receive_count)
         elif isinstance(event, MessagesRelocated):
-            for message in event.messages:
+            for moved in event.messages:
                 yield Stored(
-                    event.queue, message.sequence, message.sent_at_ms, message.held, message.envelope
+                    event.queue,
+                    moved.sequence,
+                    moved.sent_at_ms,
+                    moved.held,
+                    moved.envelope,
+                    moved.receive_count,
                 )
 
 
@@ -47,7 +62,7 @@ def run_messages(events: list[Event], queue: StandardQueue, run: Run) -> list[tu
     # A record may hold messages of later runs too, and before them, once relocation has been there.
     end = queue.tail.second_sequence()
     found = [
-        (Message(stored.sequence, run.record, len(stored.envelope), stored.sent_at_ms), stored.envelope)
+        (stored.message(run.record), stored.envelope)
         for stored in stored_messages(events)
         if stored.queue == queue.number and run.first_sequence <= stored.sequence < end and not stored.held
     ]
@@ -61,8 +76,8 @@ def relocations(state: ShardState, events: list[Event], record: int, now_ms: int
         queue = state.queues.get(stored.queue)
         if queue is not None and queue.lives_in(stored.sequence, record, stored.held):
             message = queue.messages.get(stored.sequence)
-            held = stored.held or (message is not None and message.receive_count > 0)
+            held = stored.held or (message is not None and message.received_at_ms > 0)
             alive.setdefault(stored.queue, []).append(
-                Relocated(stored.sequence, stored.sent_at_ms, held, stored.envelope)
+                Relocated(stored.sequence, stored.sent_at_ms, held, stored.envelope, stored.receive_count)
             )
     return [MessagesRelocated(now_ms, queue, messages) for queue, messages in alive.items()]

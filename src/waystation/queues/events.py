@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from waystation.queues.commands import Entry, QueueSettings
+from waystation.queues.commands import Arrival, Entry, QueueSettings
 
 
 class EpochStarted(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -93,13 +93,15 @@ class Relocated(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A message as it is written again.
 
     `held` is true for one that was sent with a delay or has been received, and
-    therefore is never part of a tail, whoever applies this event.
+    therefore is never part of a tail, whoever applies this event. `receive_count`
+    is that with which it came to this queue.
     """
 
     sequence: int
     sent_at_ms: int
     held: bool
     envelope: bytes
+    receive_count: int = 0
 
 
 class MessagesRelocated(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -113,6 +115,42 @@ class MessagesRelocated(msgspec.Struct, frozen=True, array_like=True, tag=10):
     messages: list[Relocated]
 
 
+class MessagesSetAside(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Messages were received too often: nobody receives them here, and `target` is to take them.
+
+    It holds for them whatever the queue's settings say later: it may have them already. Once
+    it does not exist any more, they may be set aside again, for another.
+    """
+
+    at_ms: int
+    queue: int
+    sequences: list[int]
+    target: str
+
+
+class MessagesArrived(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Messages of another queue were taken over; their sequences here run from `first_sequence`.
+
+    From now on it is known that they have come, until they are in the `settled` of a later event.
+    """
+
+    at_ms: int
+    queue: int
+    first_sequence: int
+    source_shard: int
+    source_queue: int
+    arrivals: list[Arrival]
+    settled: list[int]
+
+
+class MessagesReleased(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Messages that were set aside are in another queue now, and gone from this one."""
+
+    at_ms: int
+    queue: int
+    sequences: list[int]
+
+
 QueueEvent: TypeAlias = (
     QueueConfigured
     | QueueDeleted
@@ -122,6 +160,9 @@ QueueEvent: TypeAlias = (
     | MessagesDeleted
     | VisibilityChanged
     | MessagesRelocated
+    | MessagesSetAside
+    | MessagesArrived
+    | MessagesReleased
 )
 Event: TypeAlias = EpochStarted | QueueCreated | QueueEvent
 

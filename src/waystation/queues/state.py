@@ -18,6 +18,7 @@ from waystation.protocol.errors import QueueDoesNotExist
 from waystation.queues import commands, events
 from waystation.queues.commands import Answer, Command, Done, Outcome, Outcomes
 from waystation.queues.events import Event
+from waystation.queues.message import Message
 from waystation.queues.standard import StandardQueue
 from waystation.queues.tail import Tail
 
@@ -25,9 +26,9 @@ SNAPSHOT_VERSION = 1
 
 
 class Decision(NamedTuple):
-    """The event to log and apply, if any, and the answer once it is durable."""
+    """The events to log and apply, in order, maybe none, and the answer once they are durable."""
 
-    event: Event | None
+    events: tuple[Event, ...]
     answer: Answer
 
 
@@ -66,38 +67,42 @@ class ShardState:
 
     def _create(self, command: commands.CreateQueue) -> Decision:
         event = events.QueueCreated(self.now_ms, self.next_queue, command.settings)
-        return Decision(event, commands.QueueId(self.next_queue))
+        return Decision((event,), commands.QueueId(self.next_queue))
 
     def _configure(self, command: commands.ConfigureQueue) -> Decision:
         self.queue(command.queue)
-        return Decision(events.QueueConfigured(self.now_ms, command.queue, command.settings), Done())
+        event = events.QueueConfigured(self.now_ms, command.queue, command.settings)
+        return Decision((event,), Done())
 
     def _delete_queue(self, command: commands.DeleteQueue) -> Decision:
         if command.queue not in self.queues:
-            return Decision(None, Done())
-        return Decision(events.QueueDeleted(self.now_ms, command.queue), Done())
+            return Decision((), Done())
+        return Decision((events.QueueDeleted(self.now_ms, command.queue),), Done())
 
     def _purge(self, command: commands.PurgeQueue) -> Decision:
-        return Decision(self.queue(command.queue).decide_purge(command, self.now_ms), Done())
+        return Decision((self.queue(command.queue).decide_purge(command, self.now_ms),), Done())
 
     def _send(self, command: commands.SendMessages) -> Decision:
         event = self.queue(command.queue).decide_send(command, self.now_ms)
-        return Decision(event, commands.Sent(event.first_sequence))
+        return Decision((event,), commands.Sent(event.first_sequence))
 
     def _receive(self, command: commands.ReceiveMessages) -> Decision:
         now_ms = self.now_ms
         queue = self.queue(command.queue)
         queue.advance(now_ms)
-        messages = queue.decide_receive(command, now_ms)
-        if not messages:
-            return Decision(None, commands.Received(command.queue, messages))
-        event = events.MessagesReceived(
-            now_ms,
-            command.queue,
-            now_ms + command.visibility_timeout_ms,
-            [message.sequence for message in messages],
-        )
-        return Decision(event, commands.Received(command.queue, messages))
+        messages, dead = queue.decide_receive(command, now_ms)
+        decided: tuple[Event, ...] = ()
+        if dead:
+            target = queue.settings.dead_letter_target
+            decided = (events.MessagesSetAside(now_ms, command.queue, dead, target),)
+        visible_at_ms = 0
+        if messages:
+            visible_at_ms = now_ms + command.visibility_timeout_ms
+            sequences = [message.sequence for message in messages]
+            decided += (events.MessagesReceived(now_ms, command.queue, visible_at_ms, sequences),)
+        if visible_at_ms == now_ms:
+            visible_at_ms = 0  # nobody is kept from them
+        return Decision(decided, commands.Received(command.queue, messages, visible_at_ms))
 
     def _delete(self, command: commands.DeleteMessages) -> Decision:
         queue = self.queue(command.queue)
@@ -105,21 +110,33 @@ class ShardState:
         sequences = queue.decide_delete(command)
         answer = Outcomes([Outcome.DONE] * len(command.receipts))
         if not sequences:
-            return Decision(None, answer)
-        return Decision(events.MessagesDeleted(self.now_ms, command.queue, sequences), answer)
+            return Decision((), answer)
+        return Decision((events.MessagesDeleted(self.now_ms, command.queue, sequences),), answer)
 
     def _change_visibility(self, command: commands.ChangeVisibility) -> Decision:
         queue = self.queue(command.queue)
         queue.advance(self.now_ms)
         changes, outcomes = queue.decide_visibility(command, self.now_ms)
         if not changes:
-            return Decision(None, Outcomes(outcomes))
-        return Decision(events.VisibilityChanged(self.now_ms, command.queue, changes), Outcomes(outcomes))
+            return Decision((), Outcomes(outcomes))
+        event = events.VisibilityChanged(self.now_ms, command.queue, changes)
+        return Decision((event,), Outcomes(outcomes))
+
+    def _accept(self, command: commands.AcceptMessages) -> Decision:
+        event = self.queue(command.queue).decide_arrivals(command, self.now_ms)
+        return Decision((event,) if event.arrivals or event.settled else (), Done())
+
+    def _release(self, command: commands.ReleaseMessages) -> Decision:
+        aside = self.queue(command.queue).aside
+        sequences = [sequence for sequence in command.sequences if sequence in aside]
+        if not sequences:
+            return Decision((), Done())
+        return Decision((events.MessagesReleased(self.now_ms, command.queue, sequences),), Done())
 
     def _count(self, command: commands.CountMessages) -> Decision:
         queue = self.queue(command.queue)
         queue.advance(self.now_ms)
-        return Decision(None, queue.counts())
+        return Decision((), queue.counts())
 
     # Applying
 
@@ -149,7 +166,7 @@ class ShardState:
         While serving, a message is loaded before it is received. A replay that
         starts from an earlier snapshot may meet it while it is still in the tail.
         """
-        if isinstance(event, events.MessagesReceived | events.MessagesDeleted):
+        if isinstance(event, events.MessagesReceived | events.MessagesDeleted | events.MessagesSetAside):
             sequences = event.sequences
         elif isinstance(event, events.VisibilityChanged):
             sequences = [sequence for sequence, _ in event.changes]
@@ -188,8 +205,11 @@ class ShardState:
                         queue.purged_at_ms,
                         queue.expired_before_ms,
                         queue.live_bytes,
-                        list(queue.rows()),
+                        queue.saved_messages(),
                         *queue.tail.to_bytes(),
+                        [(*source, sorted(known)) for source, known in queue.arrived.items()],
+                        queue.aside_targets,
+                        queue.expired_before_sequence,
                     )
                     for queue in self.queues.values()
                 ],
@@ -209,11 +229,15 @@ class ShardState:
             queue.next_sequence = saved.next_sequence
             queue.purged_at_ms = saved.purged_at_ms
             queue.expired_before_ms = saved.expired_before_ms
+            sequence = saved.expired_before_sequence
+            queue.expired_before_sequence = saved.next_sequence if sequence is None else sequence
             queue.restore(
                 saved.messages,
                 Tail.from_bytes(saved.tail_first_sequences, saved.tail_locations),
                 saved.live_bytes,
             )
+            queue.arrived = {(shard, number): set(known) for shard, number, known in saved.arrived}
+            queue.aside_targets = saved.aside_targets
         return state
 
 
@@ -224,9 +248,13 @@ class _QueueSnapshot(msgspec.Struct, array_like=True):
     purged_at_ms: int
     expired_before_ms: int
     live_bytes: int
-    messages: list[list[int]]
+    messages: list[Message]
     tail_first_sequences: bytes
     tail_locations: bytes
+    arrived: list[tuple[int, int, list[int]]] = []
+    aside_targets: dict[int, str] = {}
+    expired_before_sequence: int | None = None
+    """None in snapshots of older versions, where it holds for all that are there."""
 
 
 class _Snapshot(msgspec.Struct, array_like=True):
@@ -246,6 +274,8 @@ _DECIDE: dict[type, Callable[[ShardState, Any], Decision]] = {
     commands.ReceiveMessages: ShardState._receive,
     commands.DeleteMessages: ShardState._delete,
     commands.ChangeVisibility: ShardState._change_visibility,
+    commands.AcceptMessages: ShardState._accept,
+    commands.ReleaseMessages: ShardState._release,
     commands.CountMessages: ShardState._count,
 }
 
@@ -260,4 +290,7 @@ _APPLY: dict[type, Callable[[ShardState, Any, int], None]] = {
     events.MessagesDeleted: lambda state, event, _: state.queues[event.queue].apply_deleted(event),
     events.VisibilityChanged: lambda state, event, _: state.queues[event.queue].apply_visibility(event),
     events.MessagesRelocated: lambda state, event, at: state.queues[event.queue].apply_relocated(event, at),
+    events.MessagesSetAside: lambda state, event, _: state.queues[event.queue].apply_set_aside(event),
+    events.MessagesArrived: lambda state, event, at: state.queues[event.queue].apply_arrived(event, at),
+    events.MessagesReleased: lambda state, event, _: state.queues[event.queue].apply_deleted(event),
 }

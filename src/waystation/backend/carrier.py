@@ -1,0 +1,158 @@
+"""Carries messages that a queue has set aside to the queue that takes them, each exactly once.
+
+Three durable steps, so that a crash between any two leaves each message in one place:
+the source sets it aside (nobody receives it there any more), the target accepts it
+(and remembers from where, so that a second delivery changes nothing), the source
+releases it. Until the last step the source delivers it again and again, and only to
+the target that it was set aside for: any other may not know that it has come already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from waystation.backend.errors import ShardUnavailable
+from waystation.backend.reading import read_envelopes
+from waystation.log.errors import LogDamaged
+from waystation.log.interface import Log
+from waystation.protocol.errors import QueueDoesNotExist, Refusal, Unavailable
+from waystation.queues import events
+from waystation.queues.commands import Arrival, ReceivedMessage, ReleaseMessages
+from waystation.queues.standard import StandardQueue
+
+if TYPE_CHECKING:
+    from waystation.backend.shard import Shard
+
+_MESSAGES_AT_ONCE = 64
+_RETRY_S = 1.0
+"""After a target that is missing or does not answer: one is created, the other recovers."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Parcel(NamedTuple):
+    """Messages of one queue on their way; `settled` as in `AcceptMessages`."""
+
+    source_shard: int
+    source_queue: int
+    source_name: str
+    target: str
+    arrivals: list[Arrival]
+    settled: list[int]
+
+
+Deliver: TypeAlias = Callable[[Parcel], Awaitable[None]]
+"""Returns once the target has accepted the parcel durably. Raises `QueueDoesNotExist` when there is
+no target, nor therefore anything that it has accepted before; another `Refusal` or `Unavailable` when
+it has not accepted, or may not have."""
+
+
+async def deliver_nowhere(parcel: Parcel) -> None:
+    """For a backend that nobody has told where queues are: everything stays where it is."""
+    raise ShardUnavailable(f"There is no way to {parcel.target}.")
+
+
+class Carrier:
+    """Works for one shard, as long as one life of its state."""
+
+    def __init__(self, shard: Shard, log: Log, deliver: Deliver) -> None:
+        self._shard = shard
+        self._log = log
+        self._deliver = deliver
+        self._waiting: dict[int, float] = {}
+        """Queues that have set messages aside, and from what time of the loop to carry them."""
+        self._settled: dict[tuple[int, str], list[int]] = {}
+        self._due = asyncio.Event()
+
+    def notice(self, queue: int) -> None:
+        """A queue has set messages aside. One that has to be tried again is not tried sooner for that."""
+        if queue not in self._waiting:
+            self._waiting[queue] = 0.0
+            self._due.set()
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises what the log raises."""
+        loop = asyncio.get_running_loop()
+        for number, each in self._shard.state.queues.items():
+            if each.aside:
+                self.notice(number)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(self._waiting.values(), default=None)):
+                    await self._due.wait()
+            self._due.clear()
+            for number in [each for each, from_s in self._waiting.items() if from_s <= loop.time()]:
+                queue = self._shard.state.queues.get(number)
+                if queue is None or await self._carry_all(queue):
+                    del self._waiting[number]
+                else:
+                    self._waiting[number] = loop.time() + _RETRY_S
+
+    async def _carry_all(self, queue: StandardQueue) -> bool:
+        """Carry what a queue has set aside; False when some of it has to be tried again."""
+        for target in dict.fromkeys(queue.aside_targets.values()):
+            try:
+                while messages := self._next(queue, target):
+                    await self._carry(queue, target, messages)
+            except QueueDoesNotExist:
+                self._turn_round(queue, target)
+            except (Refusal, Unavailable) as error:
+                _logger.warning(
+                    "dead letters have to wait",
+                    extra={"queue": queue.settings.name, "target": target, "reason": str(error)},
+                )
+        return not queue.aside
+
+    def _next(self, queue: StandardQueue, target: str) -> list[ReceivedMessage]:
+        """Some of the messages that are set aside for a target; none when there are no more."""
+        found = (message for at, message in queue.aside.items() if queue.aside_targets[at] == target)
+        return [
+            ReceivedMessage(
+                message.sequence,
+                message.receive_count,
+                message.sent_at_ms,
+                message.first_received_at_ms,
+                message.record,
+            )
+            for message in islice(found, _MESSAGES_AT_ONCE)
+        ]
+
+    async def _carry(self, queue: StandardQueue, target: str, messages: list[ReceivedMessage]) -> None:
+        # Not before it is durable that nobody receives them here any more.
+        await self._shard.settled()
+        await read_envelopes(self._log, queue.number, messages)
+        for message in messages:
+            alive = queue.aside.get(message.sequence)
+            if alive is not None and alive.record == message.record and not message.envelope:
+                raise LogDamaged(f"record {message.record} is missing, and live messages are in it")
+        arrivals = [
+            Arrival(message.sequence, message.sent_at_ms, message.receive_count, message.envelope)
+            for message in messages
+            if message.envelope and message.sequence in queue.aside
+        ]
+        route = (queue.number, target)
+        settled = self._settled.get(route, [])
+        name = queue.settings.name
+        await self._deliver(Parcel(self._shard.number, queue.number, name, target, arrivals, settled))
+        sequences = [arrival.sequence for arrival in arrivals]
+        await self._shard.submit(ReleaseMessages(queue.number, sequences))
+        self._settled[route] = sequences
+
+    def _turn_round(self, queue: StandardQueue, target: str) -> None:
+        """Set what a target that is gone should have taken aside for the one that the queue has now."""
+        sequences = [at for at, each in queue.aside_targets.items() if each == target]
+        if not sequences or self._shard.state.queues.get(queue.number) is not queue:
+            return  # purged or deleted meanwhile
+        current = queue.settings.dead_letter_target
+        if current in ("", target):
+            _logger.warning(
+                "dead letters have no queue to go to", extra={"queue": queue.settings.name, "target": target}
+            )
+        else:
+            now_ms = self._shard.now_ms()
+            self._shard.record(events.MessagesSetAside(now_ms, queue.number, sequences, current))

@@ -1,0 +1,209 @@
+"""Dead letters as clients of the whole FrontEnd see them, also over days and from queue to queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.frontend.app_driver import ACCOUNT, START_MS, AppDriver
+from waystation.backend import carrier
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[AppDriver]:
+    """Its carriers try again almost at once: they wait in real time."""
+    monkeypatch.setattr(carrier, "_RETRY_S", 0.01)
+    with AppDriver() as driver:
+        yield driver
+
+
+def arn(name: str) -> str:
+    return f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}"
+
+
+def policy(target: str, count: int = 1) -> str:
+    return json.dumps({"deadLetterTargetArn": arn(target), "maxReceiveCount": count})
+
+
+def change(app: AppDriver, queue: str, **values: str) -> None:
+    app.call("SetQueueAttributes", QueueUrl=queue, Attributes=values)
+
+
+def receive(app: AppDriver, queue: str, *, timeout_s: int = 0, wait_s: int = 0) -> list[dict[str, Any]]:
+    answer = app.call(
+        "ReceiveMessage",
+        QueueUrl=queue,
+        MaxNumberOfMessages=10,
+        VisibilityTimeout=timeout_s,
+        WaitTimeSeconds=wait_s,
+        MessageSystemAttributeNames=["All"],
+        MessageAttributeNames=["All"],
+    )
+    messages: list[dict[str, Any]] = answer.get("Messages", [])
+    return messages
+
+
+def arriving(app: AppDriver, queue: str, *, timeout_s: int = 0) -> list[dict[str, Any]]:
+    """What comes to a queue by itself, as soon as it is there."""
+    return receive(app, queue, timeout_s=timeout_s, wait_s=10)
+
+
+def lose(app: AppDriver, queue: str, **members: Any) -> str:
+    """Send a message and have it set aside, with a limit of one receive; returns its id."""
+    message_id: str = app.call("SendMessage", QueueUrl=queue, MessageBody="poison", **members)["MessageId"]
+    assert [message["MessageId"] for message in receive(app, queue)] == [message_id]
+    assert receive(app, queue) == []
+    return message_id
+
+
+def in_flight(app: AppDriver, queue: str) -> int:
+    name = "ApproximateNumberOfMessagesNotVisible"
+    answer = app.call("GetQueueAttributes", QueueUrl=queue, AttributeNames=[name])
+    return int(answer["Attributes"][name])
+
+
+def test_a_dead_letter_is_the_message_that_it_was_and_says_where_it_comes_from(app: AppDriver) -> None:
+    letters = app.create_queue("letters")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters", 3))
+    attribute = {"colour": {"DataType": "String", "StringValue": "red"}}
+    trace = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988-bd862e3fe"}}
+    sent = app.call(
+        "SendMessage",
+        QueueUrl=orders,
+        MessageBody="poison",
+        MessageAttributes=attribute,
+        MessageSystemAttributes=trace,
+    )
+    for _ in range(3):
+        app.advance(10)
+        [before] = receive(app, orders)
+    app.advance(10)
+    assert receive(app, orders) == []
+    [after] = arriving(app, letters)
+
+    for name in ("MessageId", "Body", "MD5OfBody", "MessageAttributes", "MD5OfMessageAttributes"):
+        assert after[name] == before[name]
+    assert after["MessageId"] == sent["MessageId"]
+    assert after["Attributes"] == before["Attributes"] | {
+        "ApproximateReceiveCount": "4",
+        "ApproximateFirstReceiveTimestamp": str(START_MS + 40_000),
+        "DeadLetterQueueSourceArn": arn("orders"),
+    }
+    assert after["Attributes"]["SentTimestamp"] == str(START_MS)
+
+
+def test_a_dead_letter_keeps_its_id_through_a_second_queue_and_names_the_last_it_was_in(
+    app: AppDriver,
+) -> None:
+    last = app.create_queue("last")
+    app.create_queue("letters", RedrivePolicy=policy("last", 2))
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    message_id = lose(app, orders)
+    url = app.call("GetQueueUrl", QueueName="letters")["QueueUrl"]
+    [letter] = arriving(app, url)
+    assert letter["MessageId"] == message_id
+    assert receive(app, url) == []
+
+    [letter] = arriving(app, last)
+    assert letter["MessageId"] == message_id
+    assert letter["Attributes"]["DeadLetterQueueSourceArn"] == arn("letters")
+    assert letter["Attributes"]["ApproximateReceiveCount"] == "3"
+    assert letter["Attributes"]["SentTimestamp"] == str(START_MS)
+
+
+def test_a_dead_letter_expires_by_its_original_sending_and_the_retention_of_its_new_queue(
+    app: AppDriver,
+) -> None:
+    letters = app.create_queue("letters", MessageRetentionPeriod=str(3 * DAY_S))
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"), MessageRetentionPeriod="60")
+    app.call("SendMessage", QueueUrl=orders, MessageBody="poison")
+    app.advance(59)
+    receive(app, orders)
+    receive(app, orders)
+    assert len(arriving(app, letters)) == 1
+
+    app.advance(3 * DAY_S - 60)
+    assert len(receive(app, letters)) == 1
+    app.advance(1)
+    assert receive(app, letters) == []
+
+
+def test_a_dead_letter_is_deleted_and_hidden_by_its_new_handle(app: AppDriver) -> None:
+    letters = app.create_queue("letters")
+    lose(app, app.create_queue("orders", RedrivePolicy=policy("letters")))
+    [letter] = arriving(app, letters, timeout_s=600)
+    assert receive(app, letters) == []
+
+    handle = letter["ReceiptHandle"]
+    app.call("ChangeMessageVisibility", QueueUrl=letters, ReceiptHandle=handle, VisibilityTimeout=0)
+    assert len(receive(app, letters)) == 1
+    app.call("DeleteMessage", QueueUrl=letters, ReceiptHandle=handle)
+    assert receive(app, letters) == []
+
+
+@pytest.mark.parametrize("between", [[], ["other"]])
+def test_a_dead_letter_queue_that_is_deleted_and_created_again_gets_what_waited(
+    app: AppDriver, between: list[str]
+) -> None:
+    letters = app.create_queue("letters")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    app.call("DeleteQueue", QueueUrl=letters)
+    message_id = lose(app, orders)
+    assert in_flight(app, orders) == 1
+    for name in between:
+        assert receive(app, app.create_queue(name), wait_s=1) == []
+
+    letters = app.create_queue("letters")
+    assert [letter["MessageId"] for letter in arriving(app, letters)] == [message_id]
+    assert in_flight(app, orders) == 0
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_what_was_set_aside_goes_where_it_should_have_whatever_becomes_of_the_policy(
+    app: AppDriver, removed: bool
+) -> None:
+    letters, other = app.create_queue("letters"), app.create_queue("other")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    app.call("DeleteQueue", QueueUrl=letters)
+    lose(app, orders)
+    letters = app.create_queue("letters")
+    change(app, orders, RedrivePolicy="" if removed else policy("other"))
+
+    assert len(arriving(app, letters)) == 1
+    assert receive(app, other) == []
+
+
+def test_what_waits_for_a_queue_that_is_gone_goes_to_the_one_that_takes_its_place(app: AppDriver) -> None:
+    letters, other = app.create_queue("letters"), app.create_queue("other")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    app.call("DeleteQueue", QueueUrl=letters)
+    message_id = lose(app, orders)
+    change(app, orders, RedrivePolicy=policy("other"))
+
+    assert [letter["MessageId"] for letter in arriving(app, other)] == [message_id]
+
+
+def test_a_policy_counts_the_receives_before_it_too(app: AppDriver) -> None:
+    letters, orders = app.create_queue("letters"), app.create_queue("orders")
+    app.call("SendMessage", QueueUrl=orders, MessageBody="poison")
+    for _ in range(5):
+        assert len(receive(app, orders)) == 1
+    change(app, orders, RedrivePolicy=policy("letters", 5))
+
+    assert receive(app, orders) == []
+    assert len(arriving(app, letters)) == 1
+
+
+def test_attributes_that_say_nothing_of_dead_letters_leave_the_policy_in_force(app: AppDriver) -> None:
+    letters = app.create_queue("letters")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    change(app, orders, VisibilityTimeout="5")
+    change(app, letters, VisibilityTimeout="5")
+    lose(app, orders)
+
+    assert len(arriving(app, letters)) == 1
