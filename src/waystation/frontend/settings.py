@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from waystation.protocol.limits import PURGE_INTERVAL_S, QUEUE_DELETED_WAIT_S
+
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSettings:
@@ -91,8 +93,8 @@ class ServiceSettings:
     public_url: str | None = None
     """Scheme and host for queue URLs; without it, those that the client itself used."""
 
-    purge_interval_s: int = 60
+    purge_interval_s: int = PURGE_INTERVAL_S
     """Least time between two purges of a queue (AWS: 60 s)."""
 
-    name_reuse_s: int = 60
+    name_reuse_s: int = QUEUE_DELETED_WAIT_S
     """How long the name of a deleted queue stays taken (AWS: 60 s); 0 frees it at once, for tests."""

@@ -24,7 +24,7 @@ class QueueSettings(msgspec.Struct, frozen=True, array_like=True):
     retention_ms: int = 345_600_000
     in_flight_max: int = 120_000
     revision: int = 0
-    """Of the catalogue's entry that these came from; tells a recovered shard what is newer."""
+    """Of the catalogue's entry that these came from; 0 before it had one. For who reads a log."""
     receive_count_max: int = 0
     """Receives after which a message is a dead letter, set aside when it would be received once
     more; 0 for never."""
