@@ -11,7 +11,8 @@ from tests.backend.shard_driver import ShardDriver, running, texts_of
 from tests.backend.virtual_time import settle, virtual_time
 from tests.log.faulty import FaultyLog
 from waystation.backend import housekeeping
-from waystation.queues import line, standard
+from waystation.backend.batches import Batch
+from waystation.queues import events, line, standard
 from waystation.queues.commands import Counts, DeleteQueue
 from waystation.queues.contents import relocations
 from waystation.queues.events import MessagesRelocated
@@ -298,3 +299,26 @@ async def test_a_consumer_that_goes_away_while_its_message_is_read_gives_it_back
         await settle()
 
         assert await driver.texts() == ["hello"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.MessagesReceived(1, 1, 2, [1, 2, 3]),
+        events.MessagesDeleted(1, 1, [1, 2, 3]),
+        events.MessagesSetAside(1, 1, [1, 2, 3], "letters"),
+        events.MessagesReleased(1, 1, [1, 2, 3]),
+        events.VisibilityChanged(1, 1, [(1, 2), (2, 2), (3, 2)]),
+    ],
+)
+@virtual_time
+async def test_an_event_of_several_messages_counts_as_several_changes(event: events.Event) -> None:
+    """Replay takes as long for one event of a thousand messages as for a thousand events of one."""
+    async with running(snapshot_events=1_000) as driver:
+        housekeeper = driver.shard._housekeeper
+        before = housekeeper._events
+        batch = Batch(1)
+        batch.events.append(event)
+        housekeeper.count(batch)
+
+        assert housekeeper._events - before == 3

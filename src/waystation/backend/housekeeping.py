@@ -42,6 +42,9 @@ _CHANGES: dict[type, Callable[[Any], int]] = {
     events.MessagesArrived: lambda event: len(event.arrivals),
     events.MessagesReceived: lambda event: len(event.sequences),
     events.MessagesDeleted: lambda event: len(event.sequences),
+    events.MessagesSetAside: lambda event: len(event.sequences),
+    events.MessagesReleased: lambda event: len(event.sequences),
+    events.VisibilityChanged: lambda event: len(event.changes),
 }
 """How many changes an event counts as, where it is not one."""
 
