@@ -116,7 +116,7 @@ async def test_timeouts_end_although_the_clock_was_a_day_ahead_for_one_request(
 
 @virtual_time
 async def test_a_receive_that_took_longer_than_its_timeout_hands_nothing_out() -> None:
-    """Q4: by then the message is visible, and another consumer may have it."""
+    """Q5: by then the message is visible, and another consumer may have it."""
     async with running() as driver:
         await driver.send("a")
         driver.log.appends.shut()

@@ -50,7 +50,7 @@ async def test_what_was_not_written_has_not_happened_and_what_was_acknowledged_h
         await driver.serves()
 
         assert await driver.counts() == Counts(1, 0, 0)
-        assert await driver.sending("next") == Sent(2)
+        assert await driver.sending("next") == Sent([2])
         assert await driver.texts() == ["acknowledged", "next"]
 
 
@@ -63,7 +63,7 @@ async def test_an_append_that_landed_though_it_seemed_to_fail_is_found_again() -
         await driver.serves()
 
         assert await driver.texts() == ["landed"]
-        assert await driver.sending("next") == Sent(2)
+        assert await driver.sending("next") == Sent([2])
 
 
 @virtual_time

@@ -10,9 +10,10 @@ import pytest
 from tests.backend.shard_driver import ShardDriver, running, texts_of
 from tests.backend.virtual_time import settle, virtual_time
 from tests.log.faulty import FaultyLog
+from tests.queues.windows import small_windows, windowed
 from waystation.backend import housekeeping
 from waystation.backend.batches import Batch
-from waystation.queues import events, line, standard
+from waystation.queues import events
 from waystation.queues.commands import Counts, DeleteQueue
 from waystation.queues.contents import relocations
 from waystation.queues.events import MessagesRelocated
@@ -160,8 +161,7 @@ async def test_a_log_in_which_most_is_alive_is_not_written_again() -> None:
 
 @virtual_time
 async def test_a_backlog_survives_its_relocation_and_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 8)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 8)
+    small_windows(monkeypatch, 8)
     log = FaultyLog()
     texts = [f"backlog {number}" for number in range(40)]
     async with running(log, garbage_bytes_max=0, snapshot_events=50, idle_snapshot_s=10) as driver:
@@ -203,8 +203,7 @@ async def test_a_relocation_does_not_make_the_shard_busy(monkeypatch: pytest.Mon
 @virtual_time
 async def test_messages_that_nobody_receives_expire_and_free_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that has lost its consumers must not hold the disk for ever."""
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 8)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 8)
+    small_windows(monkeypatch, 8)
     async with running(idle_snapshot_s=10) as driver:
         await driver.configure(retention_ms=60_000)
         for _ in range(50):
@@ -230,8 +229,7 @@ async def test_messages_that_expire_under_a_polling_consumer_free_the_log_too() 
 
 @virtual_time
 async def test_a_sweep_leaves_what_has_not_expired(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 8)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 8)
+    small_windows(monkeypatch, 8)
     async with running(idle_snapshot_s=10) as driver:
         await driver.configure(retention_ms=60_000)
         await driver.send(*(f"old {number}" for number in range(20)))
@@ -240,7 +238,7 @@ async def test_a_sweep_leaves_what_has_not_expired(monkeypatch: pytest.MonkeyPat
         await asyncio.sleep(35)
 
         assert driver.shard.state.live_bytes() == sum(len(f"young {number}") for number in range(20))
-        assert len(driver.shard.state.queues[1].line) <= 8 + 1
+        assert windowed(driver.shard.state.queues[1]) <= 8 + 1
         received: list[str] = []
         while texts := await driver.texts():
             received += texts
@@ -251,8 +249,7 @@ async def test_a_sweep_leaves_what_has_not_expired(monkeypatch: pytest.MonkeyPat
 async def test_a_queue_that_is_deleted_while_its_tail_is_loaded_frees_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 8)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 8)
+    small_windows(monkeypatch, 8)
     async with running() as driver:
         await driver.send(*(f"m{number}" for number in range(20)))
         driver.log.reads.shut()

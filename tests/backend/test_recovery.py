@@ -9,11 +9,12 @@ from tests.backend.shard_driver import running
 from tests.backend.virtual_time import virtual_time
 from tests.queues.driver import QueueDriver
 from tests.queues.pure_shard import run_now
+from tests.queues.windows import small_windows
 from waystation.backend.recovery import recover
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Snapshot
 from waystation.log.memory import MemoryLog
-from waystation.queues import line, standard
+from waystation.queues.snapshots import to_snapshot
 from waystation.queues.state import ShardState
 
 
@@ -33,22 +34,21 @@ def test_the_state_after_the_last_record_is_that_which_wrote_it() -> None:
     queue = some_history()
     state = queue.shard.state
 
-    assert queue.shard.recovered().to_snapshot() == state.to_snapshot()
+    assert to_snapshot(queue.shard.recovered()) == to_snapshot(state)
     queue.shard.log.snapshot = None
-    assert queue.shard.recovered().to_snapshot() == state.to_snapshot()
+    assert to_snapshot(queue.shard.recovered()) == to_snapshot(state)
 
 
 def test_an_empty_log_gives_an_empty_state() -> None:
     state = run_now(recover(MemoryLog()))
 
-    assert state.to_snapshot() == ShardState().to_snapshot()
+    assert to_snapshot(state) == to_snapshot(ShardState())
 
 
 def test_messages_that_were_received_after_a_snapshot_are_loaded_from_its_tail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 4)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 4)
+    small_windows(monkeypatch, 4)
     queue = QueueDriver()
     for number in range(20):
         queue.send(f"m{number}", at_s=1)
@@ -78,8 +78,7 @@ def test_a_missing_record_is_named() -> None:
 
 
 def test_a_missing_record_of_the_tail_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 2)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 2)
+    small_windows(monkeypatch, 2)
     queue = QueueDriver()
     queue.send("a", "b", at_s=1)
     queue.send("c", at_s=1)
@@ -100,7 +99,7 @@ def test_a_record_of_unknown_events_is_named() -> None:
         run_now(recover(log))
 
 
-@pytest.mark.parametrize("payload", [b"", b"garbage", msgspec.msgpack.encode([2, 0, 0, 0, []])])
+@pytest.mark.parametrize("payload", [b"", b"garbage", msgspec.msgpack.encode([99, 0, 0, 0, []])])
 def test_a_snapshot_that_cannot_be_read_is_named(payload: bytes) -> None:
     log = some_history().shard.log
     assert log.snapshot is not None
@@ -113,7 +112,7 @@ def test_a_snapshot_that_cannot_be_read_is_named(payload: bytes) -> None:
 def test_a_log_that_ends_before_its_snapshot_is_refused() -> None:
     """Its end was lost: whatever was acknowledged after it would silently be gone."""
     log = some_history().shard.log
-    snapshot = Snapshot(log.position + 1, b"x" * 16, ShardState().to_snapshot())
+    snapshot = Snapshot(log.position + 1, b"x" * 16, to_snapshot(ShardState()))
     log.snapshot = snapshot
 
     with pytest.raises(LogDamaged, match=f"the log ends at record {log.position}, before its snapshot"):
@@ -122,11 +121,11 @@ def test_a_log_that_ends_before_its_snapshot_is_refused() -> None:
 
 def test_a_snapshot_of_another_log_is_refused() -> None:
     log = some_history().shard.log
-    log.snapshot = Snapshot(log.position, b"x" * 16, ShardState().to_snapshot())
+    log.snapshot = Snapshot(log.position, b"x" * 16, to_snapshot(ShardState()))
 
     with pytest.raises(LogDamaged, match=f"record {log.position} is not the one that its snapshot was saved"):
         run_now(recover(log))
-    log.snapshot = Snapshot(log.position - 1, b"x" * 16, ShardState().to_snapshot())
+    log.snapshot = Snapshot(log.position - 1, b"x" * 16, to_snapshot(ShardState()))
     with pytest.raises(LogDamaged, match=f"record {log.position} does not follow"):
         run_now(recover(log))
 

@@ -41,7 +41,7 @@ async def test_a_command_is_answered_when_its_record_is_durable_and_not_before()
 
         driver.log.appends.release()
 
-        assert await sending == Sent(1)
+        assert await sending == Sent([1])
 
 
 @virtual_time

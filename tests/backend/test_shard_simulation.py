@@ -16,9 +16,9 @@ import pytest
 from tests.backend.shard_driver import ShardDriver, running, texts_of
 from tests.backend.virtual_time import now_ms, virtual_time
 from tests.log.faulty import FaultyLog
+from tests.queues.windows import small_windows
 from waystation.log.records import Record
 from waystation.protocol.errors import Unavailable
-from waystation.queues import line, standard
 from waystation.queues.commands import ReceivedMessage
 
 LIFE_S = 120
@@ -129,8 +129,7 @@ class Simulation:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_shard_keeps_its_promises_whatever_fails(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 16)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 16)
+    small_windows(monkeypatch, 16)
 
     @virtual_time
     async def simulate() -> None:
@@ -190,8 +189,7 @@ def test_a_short_poll_never_gets_nothing_while_there_is_something(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backlog is consumed while it is loaded, relocated and truncated all the time."""
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 16)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 16)
+    small_windows(monkeypatch, 16)
     random = Random(seed)
     sent = [f"message {number}" for number in range(random.randint(50, 200))]
 

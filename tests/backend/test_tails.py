@@ -9,18 +9,17 @@ import pytest
 from tests.backend.shard_driver import ShardDriver, running, texts_of
 from tests.backend.virtual_time import settle, virtual_time
 from tests.log.faulty import FaultyLog
+from tests.queues.windows import small_windows, windowed
 from waystation.backend.errors import ShardUnavailable
 from waystation.protocol.errors import QueueDoesNotExist
-from waystation.queues import line, standard
 from waystation.queues.commands import Counts, DeleteQueue
 
 WINDOW = 8
 
 
 @pytest.fixture(autouse=True)
-def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", WINDOW)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", WINDOW)
+def with_small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_windows(monkeypatch, WINDOW)
 
 
 def numbered(first: int, last: int) -> list[str]:
@@ -80,7 +79,7 @@ async def test_the_tail_is_loaded_before_the_window_is_empty() -> None:
         await driver.receive(5)
         await settle()
 
-        assert len(driver.shard.state.queues[1].line) >= WINDOW
+        assert windowed(driver.shard.state.queues[1]) >= WINDOW
 
 
 @virtual_time

@@ -65,11 +65,6 @@ def test_a_number_is_made_of_digits_alone(value: str) -> None:
         check_attributes({"DelaySeconds": value})
 
 
-def test_a_fifo_queue_is_refused_before_anything_else() -> None:
-    with pytest.raises(UnsupportedOperation):
-        check_attributes({"Colour": "red", "FifoQueue": "true"})
-
-
 @pytest.mark.parametrize(
     ("current", "change", "after"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 from tests.frontend.app_driver import START_MS, AppDriver, Refused, request_of
 from waystation.queues import commands
+from waystation.queues.snapshots import to_snapshot
 
 
 @pytest.fixture
@@ -108,11 +109,11 @@ def test_a_queue_that_its_shard_does_not_know_works_again_after_a_start(
 def test_a_start_writes_nothing_when_all_is_well(app: AppDriver) -> None:
     app.create_queue("orders", MessageRetentionPeriod="60")
     app.call("SetQueueAttributes", QueueUrl="orders", Attributes={"DelaySeconds": "1"})
-    before = [shard.state.to_snapshot() for shard in app.backend.shards]
+    before = [to_snapshot(shard.state) for shard in app.backend.shards]
     positions = [shard._log.position for shard in app.backend.shards]
 
     app.run(app.queues.reconcile())
-    assert [shard.state.to_snapshot() for shard in app.backend.shards] == before
+    assert [to_snapshot(shard.state) for shard in app.backend.shards] == before
     assert [shard._log.position for shard in app.backend.shards] == positions
 
 

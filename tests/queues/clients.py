@@ -26,6 +26,7 @@ from waystation.queues.commands import (
     SendMessages,
     VisibilityChange,
 )
+from waystation.queues.snapshots import from_snapshot, to_snapshot
 from waystation.queues.state import ShardState
 
 IN_FLIGHT_MAX = 25
@@ -97,12 +98,12 @@ class Clients:
     def send(self, at: int, delays_ms: list[int]) -> None:
         number, oracle = self._pick(at)
         entries: list[Entry] = []
-        first_sequence = oracle.next_sequence
+        sequences = [oracle.next_sequence + index for index in range(len(delays_ms))]
         for delay_ms in delays_ms:
             self._bodies += 1
             entries.append(Entry(b"message %d" % self._bodies, delay_ms))
             oracle.send(entries[-1].envelope, delay_ms, self.now_ms)
-        assert self._do(SendMessages(number, entries)).first_sequence == first_sequence
+        assert self._do(SendMessages(number, entries)).sequences == sequences
 
     def receive(self, at: int, messages_max: int, timeout_ms: int) -> int:
         """Receive, and check all that is promised; returns how many messages came."""
@@ -176,9 +177,9 @@ class Clients:
 
     def restore(self) -> None:
         """Go on from a snapshot, as if it were the state that was saved."""
-        payload = self.shard.state.to_snapshot()
-        self.shard.state = ShardState.from_snapshot(payload)
-        assert self.shard.state.to_snapshot() == payload
+        payload = to_snapshot(self.shard.state)
+        self.shard.state = from_snapshot(payload)
+        assert to_snapshot(self.shard.state) == payload
 
     # What always holds
 

@@ -1,4 +1,4 @@
-"""Drives one standard queue, with times in seconds and messages by their text."""
+"""Drives one queue, with times in seconds and messages by their text."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from waystation.queues.commands import (
     CreateQueue,
     DeleteMessages,
     Entry,
+    Moved,
+    MoveMessages,
     Outcome,
     Outcomes,
     PurgeQueue,
@@ -27,11 +29,12 @@ from waystation.queues.commands import (
     Received,
     ReceiveMessages,
     ReleaseMessages,
+    ReturnMessages,
     SendMessages,
     Sent,
     VisibilityChange,
 )
-from waystation.queues.standard import StandardQueue
+from waystation.queues.state import Queue
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Got:
     receipt: Receipt
     sent_at_s: float
     first_received_at_s: float
+    group: str = ""
 
     @property
     def receive_count(self) -> int:
@@ -50,6 +54,11 @@ class Got:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1_000)
+
+
+def _digest(name: str) -> bytes:
+    """Of a deduplication id or an attempt; empty for none."""
+    return name.encode().ljust(16, b".") if name else b""
 
 
 class QueueDriver:
@@ -63,10 +72,12 @@ class QueueDriver:
         in_flight_max: int = 120_000,
         receive_count_max: int = 0,
         target: str = "",
+        fifo: bool = False,
+        delay_s: float = 0,
     ) -> None:
         self._visibility_timeout_s = visibility_timeout_s
         self._settings = QueueSettings(
-            "orders", _ms(retention_s), in_flight_max, 0, receive_count_max, target
+            "orders", _ms(retention_s), in_flight_max, 0, receive_count_max, target, fifo, _ms(delay_s)
         )
         self.shard = PureShard()
         made = self.shard.do(CreateQueue(self._settings), 1)
@@ -75,17 +86,19 @@ class QueueDriver:
         self.number = made.queue
 
     @property
-    def queue(self) -> StandardQueue:
+    def queue(self) -> Queue:
         """The queue's state itself."""
         return self.shard.state.queue(self.number)
 
-    def send(self, *texts: str, at_s: float, delay_s: float = 0) -> list[int]:
+    def send(
+        self, *texts: str, at_s: float, delay_s: float = 0, group: str = "", deduplication: str = ""
+    ) -> list[int]:
         """Send messages in one command; returns their sequences."""
-        entries = [Entry(text.encode(), _ms(delay_s)) for text in texts]
+        entries = [Entry(text.encode(), _ms(delay_s), group, _digest(deduplication)) for text in texts]
         sent = self.shard.do(SendMessages(self.number, entries), _ms(at_s))
         assert isinstance(sent, Sent)
         self.shard.commit()
-        return list(range(sent.first_sequence, sent.first_sequence + len(texts)))
+        return sent.sequences
 
     def receive(
         self,
@@ -94,10 +107,11 @@ class QueueDriver:
         max_messages: int = 1,
         visibility_timeout_s: float | None = None,
         wait_s: float = 0,
+        attempt: str = "",
     ) -> list[Got]:
         """One receive; what it gets, in order."""
         timeout_s = self._visibility_timeout_s if visibility_timeout_s is None else visibility_timeout_s
-        command = ReceiveMessages(self.number, max_messages, _ms(timeout_s), _ms(wait_s))
+        command = ReceiveMessages(self.number, max_messages, _ms(timeout_s), _ms(wait_s), _digest(attempt))
         received = self.shard.do(command, _ms(at_s))
         assert isinstance(received, Received)
         self.shard.commit()
@@ -107,6 +121,7 @@ class QueueDriver:
                 Receipt(message.sequence, message.receive_count),
                 message.sent_at_ms / 1_000,
                 message.first_received_at_ms / 1_000,
+                message.group,
             )
             for message in received.messages
         ]
@@ -133,6 +148,10 @@ class QueueDriver:
     def retain(self, *, retention_s: float, at_s: float) -> None:
         """Change the retention."""
         self._configure(at_s, retention_ms=_ms(retention_s))
+
+    def delay(self, *, delay_s: float, at_s: float) -> None:
+        """Change the delay of a FIFO queue."""
+        self._configure(at_s, delay_ms=_ms(delay_s))
 
     def redrive(self, *, receive_count_max: int, target: str, at_s: float) -> None:
         """Change what becomes of dead letters."""
@@ -163,6 +182,7 @@ class QueueDriver:
                 message.sent_at_ms,
                 message.receive_count,
                 self.shard.envelope(self.number, message.sequence, message.record),
+                message.group,
             )
             for message in self.queue.aside.values()
         ]
@@ -177,6 +197,18 @@ class QueueDriver:
     def release(self, letters: list[Arrival], *, at_s: float) -> None:
         """Forget what another queue has taken over."""
         self.shard.do(ReleaseMessages(self.number, [letter.sequence for letter in letters]), _ms(at_s))
+        self.shard.commit()
+
+    def move(self, *, max_messages: int, at_s: float, target: str = "elsewhere") -> int:
+        """Set visible messages aside; returns how many."""
+        moved = self.shard.do(MoveMessages(self.number, target, max_messages), _ms(at_s))
+        assert isinstance(moved, Moved)
+        self.shard.commit()
+        return moved.messages
+
+    def give_back(self, letters: list[Arrival], *, at_s: float) -> None:
+        """Show messages again that no other queue took."""
+        self.shard.do(ReturnMessages(self.number, [letter.sequence for letter in letters]), _ms(at_s))
         self.shard.commit()
 
     def restart(self) -> None:

@@ -31,7 +31,7 @@ from waystation.queues.commands import (
     SendMessages,
     VisibilityChange,
 )
-from waystation.queues.standard import StandardQueue
+from waystation.queues.state import Queue
 
 PLACES = {"orders": 0, "letters": 1, "last": 0}
 POLICIES = {"orders": (2, "letters"), "letters": (3, "last"), "last": (0, "")}
@@ -91,7 +91,7 @@ class LetterWorld:
     def node(self, name: str) -> Node:
         return self.nodes[PLACES[name]]
 
-    def queue(self, name: str) -> StandardQueue:
+    def queue(self, name: str) -> Queue:
         return self.node(name).shard.state.queues[self.numbers[name]]
 
     def _do(self, name: str, command: Any, then: Callable[[], None] | None = None) -> Any:

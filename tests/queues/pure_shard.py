@@ -16,10 +16,10 @@ from waystation.backend.recovery import recover
 from waystation.log.interface import Snapshot
 from waystation.log.memory import MemoryLog
 from waystation.queues.commands import Answer, Command, Received, ReceiveMessages
-from waystation.queues.contents import relocations, run_messages, stored_messages
+from waystation.queues.contents import relocations, run_messages, stored_messages, waiting_messages
 from waystation.queues.events import Event, decode_events, encode_events
-from waystation.queues.standard import StandardQueue
-from waystation.queues.state import ShardState
+from waystation.queues.snapshots import from_snapshot, to_snapshot
+from waystation.queues.state import Queue, ShardState
 from waystation.queues.tail import Run
 
 Result = TypeVar("Result")
@@ -104,29 +104,30 @@ class PureShard:
         assert len(found) == 1, f"record {record} has message {sequence} {len(found)} times"
         return found[0]
 
-    def load(self, queue: StandardQueue) -> None:
+    def load(self, queue: Queue) -> None:
         """Fill a queue's window from its tail, as far as the window wants."""
         self.commit()
-        for run in queue.runs_to_load():
-            if not queue.line.has_room():
-                break
-            self._load(queue, run)
+        for group, run in queue.runs_to_load():
+            if queue.takes(group, run):
+                self._load(queue, group, run)
 
-    def load_all(self, queue: StandardQueue) -> None:
-        """Move the whole tail into the window."""
-        for run in list(queue.tail):
-            self._load(queue, run)
+    def load_all(self, queue: Queue) -> None:
+        """Move all tails into the windows."""
+        for group, line in list(queue.lines.items()):
+            for run in list(line.tail):
+                self._load(queue, group, run)
 
-    def _load(self, queue: StandardQueue, run: Run) -> None:
-        found = run_messages(self.events(run.record), queue, run)
-        queue.load(run, [message for message, _ in found])
+    def _load(self, queue: Queue, group: str, run: Run) -> None:
+        waiting = waiting_messages(self.events(run.record), queue.number)
+        found = run_messages(waiting, queue.lines[group], run)
+        queue.load(group, run, [message for message, _ in found], self.state.now_ms)
 
     # Housekeeping
 
     def snapshot(self) -> None:
         """Save the state, as of the last record."""
         self.commit()
-        payload = self.state.to_snapshot()
+        payload = to_snapshot(self.state)
         run_now(self.log.save_snapshot(Snapshot(self.log.position, self.log.checksum, payload)))
 
     def truncate(self) -> None:
@@ -151,13 +152,14 @@ class PureShard:
         """
         self.commit()
         copy = PureShard()
-        copy.log, copy.state = self.log, ShardState.from_snapshot(state.to_snapshot())
+        copy.log, copy.state = self.log, from_snapshot(to_snapshot(state))
         seen: dict[int, Any] = {}
         for number, queue in copy.state.queues.items():
             copy.load_all(queue)
             queue.sweep(now_ms)
-            # Without the last field, `behind`, which is about the order.
-            rows = {at: msgspec.to_builtins(message)[:-1] for at, message in queue.messages.items()}
+            rows = {at: msgspec.to_builtins(message) for at, message in queue.messages.items()}
+            for row in rows.values():
+                del row[-2]  # `behind`, which is about the order
             known = (queue.arrived, queue.aside_targets)
             seen[number] = (queue.settings, queue.next_sequence, queue.purged_at_ms, known, rows)
         return seen

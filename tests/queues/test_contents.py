@@ -6,9 +6,9 @@ import pytest
 
 from tests.queues.driver import QueueDriver
 from tests.queues.oracle import check_invariants
-from waystation.queues import line, standard
+from tests.queues.windows import small_windows
 from waystation.queues.commands import Entry, SendMessages
-from waystation.queues.contents import Stored, relocations, run_messages, stored_messages
+from waystation.queues.contents import Stored, relocations, run_messages, stored_messages, waiting_messages
 from waystation.queues.events import (
     EpochStarted,
     Event,
@@ -23,9 +23,8 @@ HOUR_S = 3_600
 
 
 @pytest.fixture(autouse=True)
-def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 4)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 4)
+def with_small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_windows(monkeypatch, 4)
 
 
 def test_every_message_of_a_record_is_found_in_the_order_written() -> None:
@@ -37,10 +36,10 @@ def test_every_message_of_a_record_is_found_in_the_order_written() -> None:
     ]
 
     assert list(stored_messages(record)) == [
-        Stored(1, 7, 5, False, b"a"),
-        Stored(1, 8, 5, True, b"b"),
-        Stored(2, 3, 2, True, b"c"),
-        Stored(2, 4, 2, False, b"d"),
+        Stored(1, "", 7, 5, False, b"a"),
+        Stored(1, "", 8, 5, True, b"b"),
+        Stored(2, "", 3, 2, True, b"c"),
+        Stored(2, "", 4, 2, False, b"d"),
     ]
 
 
@@ -51,13 +50,14 @@ def test_a_run_leaves_out_other_queues_and_delayed_and_older_messages() -> None:
     send = SendMessages(queue.number, [Entry(b"e"), Entry(b"delayed", 1_000), Entry(b"f")])
     queue.shard.do(send, 2_000)
     queue.shard.commit()
-    [run] = queue.queue.tail
+    [run] = queue.queue.lines[""].tail
     others: list[Event] = [
         MessagesSent(1, queue.number + 1, 6, [Entry(b"another queue's")]),
         MessagesRelocated(1, queue.number, [Relocated(4, 1, False, b"of the window")]),
     ]
 
-    found = run_messages([*others, *queue.shard.events(record)], queue.queue, run)
+    waiting = waiting_messages([*others, *queue.shard.events(record)], queue.number)
+    found = run_messages(waiting, queue.queue.lines[""], run)
 
     assert run == Run(record, 5, 2)
     assert [(message.sequence, envelope) for message, envelope in found] == [(5, b"e"), (7, b"f")]

@@ -8,12 +8,12 @@ import pytest
 
 from tests.queues.driver import QueueDriver
 from tests.queues.oracle import check_invariants
+from tests.queues.windows import small_windows, tail_messages
 from waystation.log.interface import Snapshot
 from waystation.protocol.limits import RETENTION_S_MAX
-from waystation.queues import line, standard
 from waystation.queues.commands import Arrival, Outcome
 from waystation.queues.events import MessagesReceived, MessagesReleased, MessagesSetAside
-from waystation.queues.state import ShardState
+from waystation.queues.snapshots import from_snapshot, to_snapshot
 
 DAY_S = 86_400
 
@@ -37,10 +37,9 @@ def letter(sequence: int = 1, *, text: str = "poison", sent_at_s: int = 1, recei
 
 
 @pytest.fixture
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four messages; the rest is in the tail."""
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", 4)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", 4)
+    small_windows(monkeypatch, 4)
 
 
 # Setting aside
@@ -85,7 +84,7 @@ def test_a_receive_that_sets_messages_aside_gets_as_many_others_as_it_asked_for(
     assert aside.target == "letters"
 
 
-@pytest.mark.usefixtures("small_windows")
+@pytest.mark.usefixtures("with_small_windows")
 def test_a_window_full_of_dead_messages_does_not_hide_what_is_behind_them() -> None:
     queue = source(1)
     queue.send("dead 1", "dead 2", "dead 3", "dead 4", at_s=1)
@@ -271,14 +270,14 @@ def test_an_arrival_is_as_old_and_as_often_received_as_it_was_and_first_received
     assert (got.sent_at_s, got.receive_count, got.first_received_at_s) == (5, 4, 110)
 
 
-@pytest.mark.usefixtures("small_windows")
+@pytest.mark.usefixtures("with_small_windows")
 def test_arrivals_keep_their_age_and_count_through_tail_restart_and_two_relocations() -> None:
     queue = QueueDriver()
     queue.send(*(f"fresh {number}" for number in range(6)), at_s=10)
     letters = [letter(at, text=f"dead {at}", sent_at_s=at, receive_count=at) for at in range(1, 8)]
     queue.accept(letters[:3], at_s=11)
     queue.accept(letters[3:], at_s=12)
-    assert queue.queue.tail.messages == 9, "it would prove nothing"
+    assert tail_messages(queue.queue) == 9, "it would prove nothing"
     for at_s in (13, 14):
         queue.shard.relocate(20, at_s * 1_000)
         queue.shard.snapshot()
@@ -311,7 +310,7 @@ def test_a_retention_that_was_short_before_an_arrival_came_does_not_count_for_it
     queue.retain(retention_s=900, at_s=102)
 
     assert queue.texts(at_s=110) == ["poison"]
-    queue.shard.state = ShardState.from_snapshot(queue.shard.state.to_snapshot())
+    queue.shard.state = from_snapshot(to_snapshot(queue.shard.state))
     assert queue.texts(at_s=200) == ["poison"]
 
 
@@ -360,7 +359,7 @@ def story(queue: QueueDriver) -> Iterator[float]:
     yield 53.0
 
 
-@pytest.mark.usefixtures("small_windows")
+@pytest.mark.usefixtures("with_small_windows")
 def test_replay_from_any_snapshot_gives_the_same_messages_also_when_those_set_aside_were_in_the_tail() -> (
     None
 ):
@@ -371,9 +370,9 @@ def test_replay_from_any_snapshot_gives_the_same_messages_also_when_those_set_as
         now_ms = round(at_s * 1_000)
         queue.shard.commit()
         log = queue.shard.log
-        saved.append(Snapshot(log.position, log.checksum, queue.shard.state.to_snapshot()))
+        saved.append(Snapshot(log.position, log.checksum, to_snapshot(queue.shard.state)))
     expected = queue.shard.contents(queue.shard.state, now_ms)
-    assert any(ShardState.from_snapshot(each.payload).queues[1].tail.messages for each in saved)
+    assert any(tail_messages(from_snapshot(each.payload).queues[1]) for each in saved)
 
     for snapshot in [None, *saved]:
         queue.shard.log.snapshot = snapshot
@@ -385,10 +384,10 @@ def test_replay_from_any_snapshot_gives_the_same_messages_also_when_those_set_as
 def test_a_snapshot_holds_what_is_set_aside_and_what_has_arrived() -> None:
     queue = with_one_set_aside()
     queue.accept([letter(4), letter(2)], at_s=21)
-    payload = queue.shard.state.to_snapshot()
-    restored = ShardState.from_snapshot(payload)
+    payload = to_snapshot(queue.shard.state)
+    restored = from_snapshot(payload)
 
     assert restored.queues[1].aside == queue.queue.aside
     assert restored.queues[1].aside_targets == {1: "letters"}
     assert restored.queues[1].arrived == {(0, 1): {2, 4}}
-    assert restored.to_snapshot() == payload
+    assert to_snapshot(restored) == payload

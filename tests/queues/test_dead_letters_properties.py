@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.queues.letter_world import LetterWorld
-from waystation.queues import line, standard
+from tests.queues.windows import small_windows
+from waystation.queues import queue_state
 
 TIMEOUTS_MS = [0, 0, 1, 1_000, 30_000]
 STEPS_MS = [1, 1_000, 31_000]
 
 
 @pytest.fixture(autouse=True)
-def small_windows() -> Iterator[None]:
+def with_small_windows() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standard, "WINDOW_MESSAGES", 4)
-        patch.setattr(line, "WINDOW_MESSAGES", 4)
-        patch.setattr(standard, "_STALE_SLACK", 2)
+        small_windows(patch, 4)
+        patch.setattr(queue_state, "_STALE_SLACK", 2)
         yield
 
 

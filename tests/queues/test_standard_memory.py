@@ -6,15 +6,15 @@ import pytest
 
 from tests.queues.driver import QueueDriver
 from tests.queues.oracle import check_invariants
-from waystation.queues import line, standard
+from tests.queues.windows import small_windows, tail_messages, windowed
+from waystation.queues import queue_state
 
 WINDOW = 8
 
 
 @pytest.fixture(autouse=True)
-def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_MESSAGES", WINDOW)
-    monkeypatch.setattr(line, "WINDOW_MESSAGES", WINDOW)
+def with_small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_windows(monkeypatch, WINDOW)
 
 
 def numbered(first: int, last: int) -> list[str]:
@@ -28,13 +28,12 @@ def test_only_a_window_of_a_backlog_is_held_as_objects() -> None:
 
     check_invariants(queue.queue)
     assert len(queue.queue.messages) == WINDOW
-    assert queue.queue.tail.messages == 100 - WINDOW
+    assert tail_messages(queue.queue) == 100 - WINDOW
     assert queue.counts(at_s=1) == (100, 0, 0)
 
 
 def test_a_window_is_full_at_so_many_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standard, "WINDOW_BYTES", 1_000)
-    monkeypatch.setattr(line, "WINDOW_BYTES", 1_000)
+    small_windows(monkeypatch, WINDOW, 1_000)
     queue = QueueDriver()
     for _ in range(5):
         queue.send("x" * 400, at_s=1)
@@ -43,7 +42,7 @@ def test_a_window_is_full_at_so_many_bytes_too(monkeypatch: pytest.MonkeyPatch) 
     assert queue.texts(at_s=2, max_messages=3) == ["x" * 400] * 3
     assert queue.queue.needs_load()
     queue.shard.load(queue.queue)
-    assert len(queue.queue.line) == 2
+    assert windowed(queue.queue) == 2
 
 
 def test_a_backlog_is_received_whole_and_in_order() -> None:
@@ -54,7 +53,7 @@ def test_a_backlog_is_received_whole_and_in_order() -> None:
     while texts := queue.texts(at_s=2, max_messages=7):
         received += texts
         check_invariants(queue.queue)
-        assert len(queue.queue.line) <= WINDOW + 4, "a window, and what is left of its last run"
+        assert windowed(queue.queue) <= WINDOW + 4, "a window, and what is left of its last run"
 
     assert received == numbered(1, 100)
     assert queue.counts(at_s=2) == (0, 100, 0)
@@ -78,7 +77,7 @@ def test_delayed_and_returned_messages_are_held_beside_a_full_window() -> None:
     assert queue.counts(at_s=3) == (17, 3, 1)
     assert queue.counts(at_s=12) == (21, 0, 0)
     check_invariants(queue.queue)
-    assert len(queue.queue.line) + queue.queue.tail.messages == 21
+    assert windowed(queue.queue) + tail_messages(queue.queue) == 21
 
 
 def test_the_tail_is_asked_for_before_the_window_is_empty() -> None:
@@ -120,7 +119,7 @@ def test_a_consumer_that_keeps_up_leaves_nothing_behind() -> None:
         queue.delete(*queue.receive(at_s=1 + number), at_s=1 + number)
 
     assert queue.queue.messages == {}
-    assert len(queue.queue.hidden) <= standard._STALE_SLACK + 1
+    assert len(queue.queue.hidden) <= queue_state._STALE_SLACK + 1
 
 
 def test_a_consumer_that_keeps_extending_its_timeout_leaves_nothing_behind() -> None:
@@ -130,7 +129,7 @@ def test_a_consumer_that_keeps_extending_its_timeout_leaves_nothing_behind() -> 
     for second in range(1_000):
         queue.change_visibility(got, timeout_s=10_000 + second, at_s=3)
 
-    assert len(queue.queue.hidden) <= standard._STALE_SLACK + 2
+    assert len(queue.queue.hidden) <= queue_state._STALE_SLACK + 2
     assert queue.queue.next_due_ms() == 3_000 + 10_999_000
 
 

@@ -25,7 +25,8 @@ from waystation.queues.commands import (
     SendMessages,
 )
 from waystation.queues.events import MessagesSent, decode_events
-from waystation.queues.state import SNAPSHOT_VERSION, ShardState
+from waystation.queues.snapshots import SNAPSHOT_VERSION, from_snapshot, to_snapshot
+from waystation.queues.state import ShardState
 
 SETTINGS = QueueSettings("orders")
 
@@ -67,12 +68,12 @@ def test_deciding_changes_nothing() -> None:
     queue = QueueDriver()
     queue.send("hello", at_s=1)
     state = queue.shard.state
-    before = state.to_snapshot()
+    before = to_snapshot(state)
     state.decide(SendMessages(queue.number, [Entry(b"more")]))
     state.decide(ReceiveMessages(queue.number, 10, 30_000))
     state.decide(PurgeQueue(queue.number, 0))
 
-    assert state.to_snapshot() == before
+    assert to_snapshot(state) == before
 
 
 def test_time_never_goes_back() -> None:
@@ -93,19 +94,19 @@ def test_a_recovered_state_knows_the_time_of_its_last_event() -> None:
 
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
-    fields = msgspec.msgpack.decode(ShardState().to_snapshot())
+    fields = msgspec.msgpack.decode(to_snapshot(ShardState()))
     assert fields[0] == SNAPSHOT_VERSION
     fields[0] += 1
 
-    with pytest.raises(ValueError, match="version 2 is unknown"):
-        ShardState.from_snapshot(msgspec.msgpack.encode(fields))
+    with pytest.raises(ValueError, match="version 3 is unknown"):
+        from_snapshot(msgspec.msgpack.encode(fields))
 
 
 def test_a_snapshot_holds_no_envelope() -> None:
     queue = QueueDriver()
     queue.send("a secret", at_s=1)
 
-    assert b"a secret" not in queue.shard.state.to_snapshot()
+    assert b"a secret" not in to_snapshot(queue.shard.state)
 
 
 def test_a_record_of_events_that_this_program_does_not_know_is_refused() -> None:
@@ -115,6 +116,6 @@ def test_a_record_of_events_that_this_program_does_not_know_is_refused() -> None
 
 def test_an_event_may_have_more_fields_than_this_program_knows() -> None:
     """A newer version may have added some at the end; a log that it wrote can still be read."""
-    newer = msgspec.msgpack.encode([[6, 5, 1, 7, [[b"hello", 0, "new"]], "new"]])
+    newer = msgspec.msgpack.encode([[6, 5, 1, 7, [[b"hello", 0, "", b"", "new"]], "new"]])
 
     assert decode_events(newer) == [MessagesSent(5, 1, 7, [Entry(b"hello")])]

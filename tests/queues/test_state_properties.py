@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.queues.clients import Clients
 from tests.queues.oracle import HIDDEN_MS_MAX
-from waystation.queues import line, standard
+from tests.queues.windows import small_windows
+from waystation.queues import queue_state
 from waystation.queues.commands import Entry, QueueSettings
 from waystation.queues.events import (
     EpochStarted,
@@ -43,11 +44,10 @@ STEPS_MS = [1, 999, 1_000, 29_000, 31_000, 61_000]
 
 
 @pytest.fixture(autouse=True)
-def small_windows() -> Iterator[None]:
+def with_small_windows() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standard, "WINDOW_MESSAGES", 4)
-        patch.setattr(line, "WINDOW_MESSAGES", 4)
-        patch.setattr(standard, "_STALE_SLACK", 2)
+        small_windows(patch, 4)
+        patch.setattr(queue_state, "_STALE_SLACK", 2)
         yield
 
 

@@ -18,6 +18,7 @@ from waystation.log.interface import Log, Snapshot
 from waystation.log.records import Record
 from waystation.queues import events
 from waystation.queues.contents import relocations
+from waystation.queues.snapshots import to_snapshot
 
 if TYPE_CHECKING:
     from waystation.backend.batches import Batch
@@ -44,6 +45,7 @@ _CHANGES: dict[type, Callable[[Any], int]] = {
     events.MessagesDeleted: lambda event: len(event.sequences),
     events.MessagesSetAside: lambda event: len(event.sequences),
     events.MessagesReleased: lambda event: len(event.sequences),
+    events.MessagesReturned: lambda event: len(event.sequences),
     events.VisibilityChanged: lambda event: len(event.changes),
 }
 """How many changes an event counts as, where it is not one."""
@@ -86,7 +88,7 @@ class Housekeeper:
 
     def _is_worth_it(self) -> bool:
         """Whether so much has changed that saving all that is in memory is little beside it."""
-        held = sum(len(queue.messages) for queue in self._shard.state.queues.values())
+        held = sum(queue.held() for queue in self._shard.state.queues.values())
         return (
             self._events >= max(1, held // _HELD_PER_EVENT)
             or self._bytes >= max(self._settings.snapshot_bytes, self._saved_bytes)
@@ -119,7 +121,7 @@ class Housekeeper:
         state = self._shard.state
         self._events = self._bytes = 0
         # No await from here to `seal`: the state is what the log says up to that batch.
-        payload = state.to_snapshot()
+        payload = to_snapshot(state)
         self._saved_bytes = len(payload)
         oldest = state.oldest_record()
         batch = self._shard.seal()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from waystation.protocol.errors import Unavailable
 from waystation.queues.commands import Answer, Received, ReceiveMessages
-from waystation.queues.standard import StandardQueue
+from waystation.queues.state import Queue
 from waystation.queues.waiting import Waiting
 
 
@@ -77,7 +77,7 @@ class LongPolls:
             last = poll
             yield poll
 
-    def watch(self, queue: StandardQueue, now_ms: int) -> None:
+    def watch(self, queue: Queue, now_ms: int) -> None:
         """Have a timer for when the queue's next message shows, while receives wait for one."""
         due_ms = queue.next_due_ms() if queue.number in self._waiting else None
         planned = self._due.get(queue.number)

@@ -7,10 +7,10 @@ import msgspec
 from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.log.records import NO_CHECKSUM, Record
-from waystation.queues.contents import run_messages
+from waystation.queues.contents import run_messages, waiting_messages
 from waystation.queues.events import Event, decode_events
-from waystation.queues.standard import StandardQueue
-from waystation.queues.state import ShardState
+from waystation.queues.snapshots import from_snapshot
+from waystation.queues.state import Queue, ShardState
 
 
 async def recover(log: Log) -> ShardState:
@@ -26,7 +26,7 @@ async def recover(log: Log) -> ShardState:
         state, position, checksum = ShardState(), 0, NO_CHECKSUM
     else:
         try:
-            state = ShardState.from_snapshot(snapshot.payload)
+            state = from_snapshot(snapshot.payload)
         except (ValueError, msgspec.MsgspecError) as error:
             raise LogDamaged(f"the snapshot at record {snapshot.position} cannot be read: {error}") from error
         position, checksum = snapshot.position, snapshot.checksum
@@ -36,8 +36,8 @@ async def recover(log: Log) -> ShardState:
             raise LogDamaged(f"record {position} is not the one that its snapshot was saved at")
     async for record in log.replay(position, checksum):
         for event in record_events(record):
-            while (queue := state.missing(event)) is not None:
-                await _load_oldest_run(log, queue)
+            while (missing := state.missing(event)) is not None:
+                await _load_oldest_run(log, *missing, state.now_ms)
             state.apply(event, record.position)
     return state
 
@@ -50,9 +50,11 @@ def record_events(record: Record) -> list[Event]:
         raise LogDamaged(f"record {record.position} holds an event that cannot be read: {error}") from error
 
 
-async def _load_oldest_run(log: Log, queue: StandardQueue) -> None:
-    [run] = queue.tail.front(1)
+async def _load_oldest_run(log: Log, queue: Queue, group: str, now_ms: int) -> None:
+    line = queue.lines[group]
+    [run] = line.tail.front(1)
     [record] = await log.read([run.record])
     if record is None:
         raise LogDamaged(f"record {run.record} is missing, and messages of {queue.settings.name} are in it")
-    queue.load(run, [message for message, _ in run_messages(record_events(record), queue, run)])
+    waiting = waiting_messages(record_events(record), queue.number)
+    queue.load(group, run, [message for message, _ in run_messages(waiting, line, run)], now_ms)

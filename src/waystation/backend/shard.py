@@ -41,14 +41,14 @@ from waystation.queues.commands import (
     Arrival,
     Command,
     Entry,
+    MoveMessages,
     Received,
     ReceiveMessages,
     SendMessages,
 )
-from waystation.queues.contents import run_messages
+from waystation.queues.contents import run_messages, waiting_messages
 from waystation.queues.events import Event, encode_events
-from waystation.queues.standard import StandardQueue
-from waystation.queues.state import ShardState
+from waystation.queues.state import Queue, ShardState
 
 _FIRST_RETRY_S = 0.05
 
@@ -228,6 +228,8 @@ class Shard:
             future.set_result(answer)
         else:
             batch.answers.append((future, answer))
+        if isinstance(command, MoveMessages):
+            self._load_ahead(self.state.queue(command.queue))
         return future
 
     def record(self, event: Event) -> Batch:
@@ -281,9 +283,7 @@ class Shard:
         else:
             poll.give_up()
 
-    def _try_receive(
-        self, queue: StandardQueue, command: ReceiveMessages, future: asyncio.Future[Answer]
-    ) -> bool:
+    def _try_receive(self, queue: Queue, command: ReceiveMessages, future: asyncio.Future[Answer]) -> bool:
         """Receive what is visible now; False when nothing is. May start to load more."""
         decided, answer = self.state.decide(command)
         assert isinstance(answer, Received)
@@ -293,9 +293,7 @@ class Shard:
             batch = self.record(event)
         if answer.messages:
             batch.answers.append((future, answer))
-        if queue.needs_load() and queue.number not in self._loading:
-            self._loading.add(queue.number)
-            self._start(self._load(queue))
+        self._load_ahead(queue)
         return bool(answer.messages)
 
     def _show_due(self, number: int) -> None:
@@ -320,7 +318,7 @@ class Shard:
             self._touched.discard(number)
             self._polls.watch(queue, self.now_ms())
 
-    def _serve(self, queue: StandardQueue, poll: LongPoll) -> bool:
+    def _serve(self, queue: Queue, poll: LongPoll) -> bool:
         """Serve one waiting receive; False when it has to wait on."""
         if poll.future.done():
             return True
@@ -337,7 +335,7 @@ class Shard:
 
     # Reading back from the log
 
-    async def fill(self, queue: StandardQueue) -> bool:
+    async def fill(self, queue: Queue) -> bool:
         """Load a tail that no consumer asks for. False when one does, or when the queue is gone."""
         if queue.number in self._loading or queue.number not in self.state.queues:
             return False
@@ -345,21 +343,31 @@ class Shard:
         await self._load(queue)
         return True
 
-    async def _load(self, queue: StandardQueue) -> None:
+    def _load_ahead(self, queue: Queue) -> None:
+        """Start to load what consumers will soon ask for."""
+        if queue.needs_load() and queue.number not in self._loading:
+            self._loading.add(queue.number)
+            self._start(self._load(queue))
+
+    async def _load(self, queue: Queue) -> None:
         """Fill a queue's window from its tail, then serve who waits for that."""
         try:
-            runs = queue.runs_to_load()
+            wanted = queue.runs_to_load()
+            runs = [run for _, run in wanted]
             await self._committed(max((run.record for run in runs), default=0))
-            found = await read_runs(self._log, runs)
-            for run in runs:
+            found = {
+                position: waiting_messages(record, queue.number)
+                for position, record in (await read_runs(self._log, runs)).items()
+            }
+            for group, run in wanted:
                 if self.state.queues.get(queue.number) is not queue:
                     break  # deleted meanwhile
-                if next(iter(queue.tail), None) != run or not queue.line.has_room():
-                    break  # purged or relocated meanwhile, or full: the next receive asks again
+                if not queue.takes(group, run):
+                    continue  # purged or relocated meanwhile, or full: the next receive asks again
                 if run.record not in found:
                     raise LogDamaged(f"record {run.record} is missing, and live messages are in it")
-                loaded = run_messages(found[run.record], queue, run)
-                queue.load(run, [message for message, _ in loaded])
+                loaded = run_messages(found[run.record], queue.lines[group], run)
+                queue.load(group, run, [message for message, _ in loaded], self.state.now_ms)
                 for message, envelope in loaded:
                     self._cache.put(queue.number, message.sequence, envelope)
         finally:

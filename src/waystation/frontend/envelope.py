@@ -30,10 +30,13 @@ class Envelope(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     attributes_md5: str = ""
     trace_header: str = ""
     group: str = ""
+    """The message group, as older versions have kept it; empty since the backend keeps it itself."""
     message_id: str = ""
     """Set once it has come from another queue, where it got its id."""
     source_arn: str = ""
     """The queue whose dead letter it is; empty for none."""
+    deduplication_id: str = ""
+    """Given by the sender or made from the body. Every message of a FIFO queue has one, and no other."""
 
 
 encode_envelope = msgspec.msgpack.Encoder().encode

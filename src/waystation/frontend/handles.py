@@ -1,9 +1,9 @@
-"""Message ids and receipt handles: derived, not stored.
+"""Message ids, sequence numbers and receipt handles: derived, not stored.
 
-Both follow from where a message is (shard, queue, sequence) and a secret of the
-installation, so they cost no memory, and a handle leads to its shard without a
-look-up. Neither can be guessed, and a handle cannot be forged: it carries a
-keyed BLAKE2b digest of what it says.
+All follow from where a message is (shard, queue, sequence), so they cost no
+memory, and a handle leads to its shard without a look-up. Ids and handles need
+a secret of the installation too: neither can be guessed, and a handle cannot be
+forged, as it carries a keyed BLAKE2b digest of what it says.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ _HANDLE = Struct(">BHIQI")
 _PROOF_BYTES = 14
 """112 bits: nobody guesses it, and the handle is a round 44 characters."""
 _HANDLE_CHARACTERS = 44
+_SEQUENCE_NUMBER_MIN = 10**19
+"""Added to a sequence it gives the 20 digits of AWS: comparing them as text compares them as numbers."""
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit of a UUID that says which kind it is, from a random one (RFC 9562, section 4.1)."""
+
+
+def sequence_number(sequence: int) -> str:
+    """What clients of a FIFO queue see of a message's place in it."""
+    return str(_SEQUENCE_NUMBER_MIN + sequence)
 
 
 class Handles:

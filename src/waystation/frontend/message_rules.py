@@ -51,10 +51,13 @@ def check_range(value: int | None, name: str, low: int, high: int, reason: str =
         raise InvalidParameterValue.of(str(value), name, reason)
 
 
-def check_delay(delay_s: int | None) -> None:
-    """The `DelaySeconds` of a message."""
+def check_delay(delay_s: int | None, *, is_fifo: bool) -> None:
+    """The `DelaySeconds` of a message: on a FIFO queue none of its own, and 0 stands for the queue's."""
     reason = f"DelaySeconds must be >= 0 and <= {limits.DELAY_S_MAX}."
     check_range(delay_s, "DelaySeconds", 0, limits.DELAY_S_MAX, reason)
+    if is_fifo and delay_s:
+        reason = "The request include parameter that is not valid for this queue type."
+        raise InvalidParameterValue.of(delay_s, "DelaySeconds", reason)
 
 
 def check_wait(wait_s: int | None) -> None:
@@ -63,15 +66,24 @@ def check_wait(wait_s: int | None) -> None:
     check_range(wait_s, "WaitTimeSeconds", 0, limits.WAIT_S_MAX, reason)
 
 
-def check_group(group: str) -> None:
-    """The `MessageGroupId`, which standard queues take as well."""
-    if not limits.GROUP_ID_PATTERN.match(group):
+def check_client_id(value: str, name: str) -> None:
+    """An id that a client has chosen: that of a group, a deduplication or a receive attempt."""
+    if not limits.CLIENT_ID_PATTERN.match(value):
         raise InvalidParameterValue.of(
-            group,
-            "MessageGroupId",
-            "MessageGroupId can only include alphanumeric and punctuation characters. "
-            f"1 to {limits.GROUP_ID_LENGTH_MAX} in length.",
+            value,
+            name,
+            f"{name} can only include alphanumeric and punctuation characters. "
+            f"1 to {limits.CLIENT_ID_LENGTH_MAX} in length.",
         )
+
+
+def check_fifo_only(value: str | None, name: str, *, is_fifo: bool) -> None:
+    """A client id that a request of a FIFO queue may have, and one of a standard queue may not."""
+    if value is not None:
+        if not is_fifo:
+            reason = "The request includes a parameter that is not valid for this queue type."
+            raise InvalidParameterValue.of(value, name, reason)
+        check_client_id(value, name)
 
 
 # Message attributes

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Iterable
 
 from waystation.backend.backend import Backend
 from waystation.frontend import message_rules
 from waystation.frontend.calls import Call, find_queue
-from waystation.frontend.envelope import Envelope, encode_envelope, pack_attributes
-from waystation.frontend.handles import Handles
+from waystation.frontend.handles import Handles, sequence_number
 from waystation.frontend.received import Wanted, wanted_of
+from waystation.frontend.sending import (
+    Packed,
+    TooLong,
+    attempt_digest,
+    check_ids,
+    check_ids_of_batch,
+    pack,
+)
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.queues import Queue
 from waystation.protocol import limits, operations
-from waystation.protocol.checksums import md5_of_attributes, md5_of_body
 from waystation.protocol.errors import (
     BatchRequestTooLong,
     InvalidParameterValue,
+    MessageNotInflight,
     MissingParameter,
     Refusal,
 )
 from waystation.queues import commands
 from waystation.queues.commands import Outcome
-
-
-class Packed(msgspec.Struct, gc=False):
-    """A validated message on its way to the shard, the bytes it counts, and the digests for the answer."""
-
-    entry: commands.Entry
-    size: int
-    body_md5: str
-    attributes_md5: str | None
-    system_attributes_md5: str | None
 
 
 class MessageService:
@@ -48,14 +45,15 @@ class MessageService:
         self, call: Call, request: operations.SendMessageRequest
     ) -> operations.SendMessageResult:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        packed = self._pack(call, queue, request, "are invalid")
-        sent = await self._backend.submit(queue.shard, commands.SendMessages(queue.number, [packed.entry]))
-        assert isinstance(sent, commands.Sent)
+        check_ids(queue, request)
+        packed = pack(call, queue, request, "are invalid")
+        [sequence] = await self._send(queue, [packed])
         return operations.SendMessageResult(
             md5_of_message_body=packed.body_md5,
             md5_of_message_attributes=packed.attributes_md5,
             md5_of_message_system_attributes=packed.system_attributes_md5,
-            message_id=self._handles.message_id(queue, sent.first_sequence),
+            message_id=self._handles.message_id(queue, sequence),
+            sequence_number=sequence_number(sequence) if queue.is_fifo else None,
         )
 
     async def send_message_batch(
@@ -64,14 +62,15 @@ class MessageService:
         queue = find_queue(self._catalogue, call, request.queue_url)
         entries = request.entries or []
         ids = message_rules.check_batch(entries, "SendMessageBatchRequestEntry")
+        check_ids_of_batch(queue, entries)
         result = operations.SendMessageBatchResult()
         packed: dict[str, Packed] = {}
         total_bytes = 0
         for entry_id, entry in zip(ids, entries, strict=True):
             try:
-                packed[entry_id] = self._pack(call, queue, entry, "cannot be validated")
+                packed[entry_id] = pack(call, queue, entry, "cannot be validated")
                 size = packed[entry_id].size
-            except _TooLong as refusal:
+            except TooLong as refusal:
                 size = refusal.size
                 result.failed.append(_failure(entry_id, refusal))
             except Refusal as refusal:
@@ -81,9 +80,7 @@ class MessageService:
         if total_bytes > limits.BATCH_BYTES_MAX:
             raise BatchRequestTooLong(total_bytes, limits.BATCH_BYTES_MAX)
         if packed:
-            command = commands.SendMessages(queue.number, [each.entry for each in packed.values()])
-            sent = await self._backend.submit(queue.shard, command)
-            assert isinstance(sent, commands.Sent)
+            sequences = await self._send(queue, packed.values())
             result.successful = [
                 operations.SendMessageBatchResultEntry(
                     id=entry_id,
@@ -91,45 +88,17 @@ class MessageService:
                     md5_of_message_body=each.body_md5,
                     md5_of_message_attributes=each.attributes_md5,
                     md5_of_message_system_attributes=each.system_attributes_md5,
+                    sequence_number=sequence_number(sequence) if queue.is_fifo else None,
                 )
-                for sequence, (entry_id, each) in enumerate(packed.items(), sent.first_sequence)
+                for sequence, (entry_id, each) in zip(sequences, packed.items(), strict=True)
             ]
         return result
 
-    def _pack(
-        self,
-        call: Call,
-        queue: Queue,
-        message: operations.SendMessageRequest | operations.SendMessageBatchRequestEntry,
-        too_long: str,
-    ) -> Packed:
-        """Validate one message and put it into an envelope."""
-        body = message.message_body
-        if not body:
-            raise MissingParameter("MessageBody")
-        utf8 = body.encode()
-        message_rules.check_text(body, utf8)
-        size = len(utf8)
-        envelope = Envelope(body, md5_of_body(utf8), call.caller.account, trace_header=call.trace_header)
-        delay_s = queue.delay_s
-        attributes_md5 = system_md5 = None
-        if message.delay_seconds is not None:
-            message_rules.check_delay(message.delay_seconds)
-            delay_s = message.delay_seconds
-        if message.message_group_id is not None:
-            message_rules.check_group(message.message_group_id)
-            envelope.group = message.message_group_id
-        if message.message_attributes:
-            size += message_rules.check_attributes(message.message_attributes)
-            attributes_md5 = envelope.attributes_md5 = md5_of_attributes(message.message_attributes)
-            envelope.attributes = pack_attributes(message.message_attributes)
-        if message.message_system_attributes:
-            envelope.trace_header = message_rules.check_system_attributes(message.message_system_attributes)
-            system_md5 = md5_of_attributes(message.message_system_attributes)
-        if size > queue.message_bytes_max:
-            raise _TooLong(too_long, queue.message_bytes_max, size)
-        entry = commands.Entry(encode_envelope(envelope), delay_s * 1_000)
-        return Packed(entry, size, envelope.body_md5, attributes_md5, system_md5)
+    async def _send(self, queue: Queue, packed: Iterable[Packed]) -> list[int]:
+        command = commands.SendMessages(queue.number, [each.entry for each in packed])
+        sent = await self._backend.submit(queue.shard, command)
+        assert isinstance(sent, commands.Sent)
+        return sent.sequences
 
     # Receiving
 
@@ -145,6 +114,8 @@ class MessageService:
         )
         _check_visibility(request.visibility_timeout)
         message_rules.check_wait(request.wait_time_seconds)
+        attempt_id = request.receive_request_attempt_id
+        message_rules.check_fifo_only(attempt_id, "ReceiveRequestAttemptId", is_fifo=queue.is_fifo)
         wanted = wanted_of(request)
         visibility_s, wait_s = request.visibility_timeout, request.wait_time_seconds
         received = await self._backend.submit(
@@ -154,6 +125,7 @@ class MessageService:
                 request.max_number_of_messages or limits.RECEIVE_MESSAGES_DEFAULT,
                 (queue.visibility_timeout_s if visibility_s is None else visibility_s) * 1_000,
                 (queue.wait_s if wait_s is None else wait_s) * 1_000,
+                b"" if attempt_id is None else attempt_digest(attempt_id),
             ),
         )
         assert isinstance(received, commands.Received)
@@ -172,8 +144,10 @@ class MessageService:
 
     async def delete_message(self, call: Call, request: operations.DeleteMessageRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        receipt = self._handles.read(queue, request.receipt_handle or "")
-        await self._backend.submit(queue.shard, commands.DeleteMessages(queue.number, [receipt]))
+        handle = request.receipt_handle or ""
+        [outcome] = await self._delete(queue, [self._handles.read(queue, handle)])
+        if outcome is Outcome.EXPIRED:
+            raise _expired(handle)
 
     async def delete_message_batch(
         self, call: Call, request: operations.DeleteMessageBatchRequest
@@ -182,17 +156,24 @@ class MessageService:
         entries = request.entries or []
         ids = message_rules.check_batch(entries, "DeleteMessageBatchRequestEntry")
         result = operations.DeleteMessageBatchResult()
-        receipts: dict[str, commands.Receipt] = {}
-        for entry_id, entry in zip(ids, entries, strict=True):
+        receipts: dict[int, commands.Receipt] = {}
+        for index, entry in enumerate(entries):
             try:
-                receipts[entry_id] = self._handles.read(queue, entry.receipt_handle or "")
+                receipts[index] = self._handles.read(queue, entry.receipt_handle or "")
             except Refusal as refusal:
-                result.failed.append(_failure(entry_id, refusal))
-        if receipts:
-            command = commands.DeleteMessages(queue.number, list(receipts.values()))
-            await self._backend.submit(queue.shard, command)
-        result.successful = [operations.DeleteMessageBatchResultEntry(id=entry_id) for entry_id in receipts]
+                result.failed.append(_failure(ids[index], refusal))
+        outcomes = await self._delete(queue, list(receipts.values())) if receipts else []
+        for index, outcome in zip(receipts, outcomes, strict=True):
+            if outcome is Outcome.EXPIRED:
+                result.failed.append(_failure(ids[index], _expired(entries[index].receipt_handle)))
+            else:
+                result.successful.append(operations.DeleteMessageBatchResultEntry(id=ids[index]))
         return result
+
+    async def _delete(self, queue: Queue, receipts: list[commands.Receipt]) -> list[Outcome]:
+        answer = await self._backend.submit(queue.shard, commands.DeleteMessages(queue.number, receipts))
+        assert isinstance(answer, commands.Outcomes)
+        return answer.outcomes
 
     # Changing the visibility timeout
 
@@ -244,18 +225,6 @@ class MessageService:
 _Change = operations.ChangeMessageVisibilityRequest | operations.ChangeMessageVisibilityBatchRequestEntry
 
 
-class _TooLong(
-    InvalidParameterValue, shape=InvalidParameterValue.shape, query_code=InvalidParameterValue.query_code
-):
-    """A message over its queue's maximum; `size` still counts in its batch."""
-
-    def __init__(self, verb: str, message_bytes_max: int, size: int) -> None:
-        super().__init__(
-            f"One or more parameters {verb}. Reason: Message must be shorter than {message_bytes_max} bytes."
-        )
-        self.size = size
-
-
 def _failure(entry_id: str, refusal: Refusal) -> operations.BatchResultErrorEntry:
     return operations.BatchResultErrorEntry(
         id=entry_id, sender_fault=True, code=refusal.query_code, message=refusal.message
@@ -267,15 +236,20 @@ def _check_visibility(timeout_s: int | None) -> None:
 
 
 def _refusal_of(outcome: Outcome, change: _Change) -> Refusal:
+    if outcome is Outcome.NOT_IN_FLIGHT:
+        return MessageNotInflight()
+    if outcome is Outcome.EXPIRED:
+        return _expired(change.receipt_handle)
     if outcome is Outcome.GONE:
-        return InvalidParameterValue.of(
-            change.receipt_handle,
-            "ReceiptHandle",
-            "Message does not exist or is not available for visibility timeout change.",
-        )
+        reason = "Message does not exist or is not available for visibility timeout change."
+        return InvalidParameterValue.of(change.receipt_handle, "ReceiptHandle", reason)
     return InvalidParameterValue.of(
         change.visibility_timeout,
         "VisibilityTimeout",
         "Total VisibilityTimeout for the message is beyond the limit "
         f"[{limits.VISIBILITY_TIMEOUT_S_MAX} seconds]",
     )
+
+
+def _expired(receipt_handle: str | None) -> Refusal:
+    return InvalidParameterValue.of(receipt_handle, "ReceiptHandle", "The receipt handle has expired.")

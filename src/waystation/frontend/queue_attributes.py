@@ -14,7 +14,7 @@ import msgspec
 from waystation.frontend.policies import check_policy
 from waystation.frontend.redrive import parse_redrive_allow_policy, parse_redrive_policy
 from waystation.protocol import limits
-from waystation.protocol.errors import InvalidAttributeName, InvalidAttributeValue, UnsupportedOperation
+from waystation.protocol.errors import InvalidAttributeName, InvalidAttributeValue
 
 _RANGES = {
     "DelaySeconds": (0, limits.DELAY_S_MAX),
@@ -33,7 +33,20 @@ _DOCUMENTS: dict[str, Callable[[str], object]] = {
 _REMOVED_WHEN_EMPTY = (*_DOCUMENTS, "KmsMasterKeyId")
 _KMS_KEY_LENGTH_MAX = 2_048
 """Characters of a key's id, ARN or alias. KMS API Reference, `KeyId`."""
-_FIFO_ONLY = ("FifoQueue", "ContentBasedDeduplication", "DeduplicationScope", "FifoThroughputLimit")
+_BOOLEAN = ("true", "false")
+_CHOICES = {
+    "SqsManagedSseEnabled": _BOOLEAN,
+    "ContentBasedDeduplication": _BOOLEAN,
+    "DeduplicationScope": ("queue", "messageGroup"),
+    "FifoThroughputLimit": ("perQueue", "perMessageGroupId"),
+}
+_FIFO_DEFAULTS = {
+    "FifoQueue": "true",
+    "ContentBasedDeduplication": "false",
+    "DeduplicationScope": "queue",
+    "FifoThroughputLimit": "perQueue",
+}
+"""The attributes that only FIFO queues have."""
 
 _DEFAULTS = {
     "DelaySeconds": str(limits.DELAY_S_DEFAULT),
@@ -52,12 +65,12 @@ READ_ONLY = (
     "LastModifiedTimestamp",
     "QueueArn",
 )
-_SETTABLE = {*_RANGES, *_DOCUMENTS, *_FIFO_ONLY, "KmsMasterKeyId", "SqsManagedSseEnabled"}
+_SETTABLE = {*_RANGES, *_DOCUMENTS, *_CHOICES, "FifoQueue", "KmsMasterKeyId"}
 READABLE = {*_SETTABLE, *READ_ONLY, "All"}
 
 
-def check_attributes(given: Mapping[str, str]) -> dict[str, str]:
-    """Validate the attributes that a client wants to set on a standard queue.
+def check_attributes(given: Mapping[str, str], *, is_fifo: bool = False) -> dict[str, str]:
+    """Validate each of the attributes that a client wants to set on a queue of this kind.
 
     Returns:
         The same, numbers without leading zeros or signs.
@@ -65,20 +78,17 @@ def check_attributes(given: Mapping[str, str]) -> dict[str, str]:
     Raises:
         InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue: with AWS's text.
         OverLimit: a policy is more than one may be.
-        UnsupportedOperation: the client wants a FIFO queue.
     """
-    if given.get("FifoQueue") == "true":
-        raise UnsupportedOperation("FIFO queues are not available yet.")
     if given.get("KmsMasterKeyId") and given.get("SqsManagedSseEnabled") == "true":
         raise InvalidAttributeName(
             "You can use one type of server-side encryption (SSE) at one time. "
             "You can either enable KMS SSE or SQS SSE."
         )
-    return {name: _check(name, value) for name, value in given.items()}
+    return {name: _check(name, value, is_fifo) for name, value in given.items()}
 
 
-def _check(name: str, value: str) -> str:
-    if name in _FIFO_ONLY:
+def _check(name: str, value: str, is_fifo: bool) -> str:
+    if name in _FIFO_DEFAULTS and not is_fifo:
         if name in ("FifoQueue", "ContentBasedDeduplication"):
             raise InvalidAttributeName.unknown(name)
         raise InvalidAttributeName(f"You can specify the {name} only when FifoQueue is set to true.")
@@ -93,7 +103,10 @@ def _check(name: str, value: str) -> str:
     elif name == "KmsMasterKeyId":
         if len(value) > _KMS_KEY_LENGTH_MAX:
             raise InvalidAttributeValue.of(name)
-    elif value not in ("true", "false"):
+    elif name == "FifoQueue":
+        if value != "true":
+            raise InvalidAttributeValue.of(name, "Modifying queue type is not supported.")
+    elif value not in _CHOICES[name]:
         raise InvalidAttributeValue.of(name)
     return value
 
@@ -107,8 +120,19 @@ def _check_number(name: str, value: str) -> str:
 
 
 def merge_attributes(current: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The attributes after a change that `check_attributes` has passed."""
+    """The attributes after a change that `check_attributes` has passed.
+
+    Raises:
+        InvalidAttributeValue: they would not go together, as its limit of throughput is by
+            message groups and its deduplication is not. The text is ours.
+    """
     merged = {**current, **given}
+    by_groups = merged.get("FifoThroughputLimit") == "perMessageGroupId"
+    if by_groups and merged.get("DeduplicationScope") != "messageGroup":
+        raise InvalidAttributeValue.of(
+            "FifoThroughputLimit",
+            "The value perMessageGroupId is allowed only when DeduplicationScope is messageGroup.",
+        )
     if given.get("KmsMasterKeyId"):
         merged["SqsManagedSseEnabled"] = "false"
     elif given.get("SqsManagedSseEnabled") == "true":
@@ -118,7 +142,7 @@ def merge_attributes(current: Mapping[str, str], given: Mapping[str, str]) -> di
 
 def effective_attributes(current: Mapping[str, str]) -> dict[str, str]:
     """What clients are shown of what was set, defaults included."""
-    shown = {**_DEFAULTS, **current}
+    shown = _with_defaults(current)
     # Without a key AWS does not show the default, even if it was set. What else was set has to
     # be seen: Terraform waits for that.
     name = "KmsDataKeyReusePeriodSeconds"
@@ -127,9 +151,14 @@ def effective_attributes(current: Mapping[str, str]) -> dict[str, str]:
     return shown
 
 
+def _with_defaults(current: Mapping[str, str]) -> dict[str, str]:
+    # A FIFO queue was created with `FifoQueue`, and no other queue can have got it.
+    return {**_DEFAULTS, **(_FIFO_DEFAULTS if "FifoQueue" in current else {}), **current}
+
+
 def first_difference(current: Mapping[str, str], given: Mapping[str, str]) -> str | None:
     """The first of the given attributes that an existing queue has otherwise; None if all agree."""
-    existing = {**_DEFAULTS, **current}
+    existing = _with_defaults(current)
     for name, value in given.items():
         if not _is_same(name, existing.get(name, ""), value):
             return name

@@ -56,11 +56,10 @@ class QueueService:
         self, call: Call, request: operations.CreateQueueRequest
     ) -> operations.CreateQueueResult:
         name = request.queue_name or ""
-        attributes = queue_attributes.check_attributes(request.attributes or {})
-        if not limits.QUEUE_NAME_PATTERN.match(name):
-            raise InvalidParameterValue(
-                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
-            )
+        given = request.attributes or {}
+        is_fifo = given.get("FifoQueue") == "true"
+        attributes = queue_attributes.check_attributes(given, is_fifo=is_fifo)
+        _check_name(name, is_fifo)
         tags = request.tags or {}
         check_tags(name, tags)
         account = call.caller.account
@@ -80,9 +79,10 @@ class QueueService:
         """Create the queue, or find the one that somebody else has just created."""
         shard = self._backend.place(name)
         now_s = int(self._clock())
-        record = QueueRecord(
-            name, account, now_s, now_s, shard, 0, queue_attributes.merge_attributes({}, attributes), tags
-        )
+        merged = queue_attributes.merge_attributes({}, attributes)
+        record = QueueRecord(name, account, now_s, now_s, shard, 0, merged, tags)
+        if "DeduplicationScope" in merged:
+            record = msgspec.structs.replace(record, deduplication_scope=merged["DeduplicationScope"])
         made = await self._backend.submit(shard, commands.CreateQueue(shard_settings(record, 0)))
         assert isinstance(made, commands.QueueId)
         try:
@@ -172,7 +172,7 @@ class QueueService:
 
     async def set_queue_attributes(self, call: Call, request: operations.SetQueueAttributesRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        given = queue_attributes.check_attributes(request.attributes or {})
+        given = queue_attributes.check_attributes(request.attributes or {}, is_fifo=queue.is_fifo)
         check_dead_letter_target(self._catalogue, self._arn(queue.record.account, queue.record.name), given)
 
         def change(record: QueueRecord) -> QueueRecord:
@@ -210,3 +210,15 @@ class QueueService:
         assert isinstance(made, commands.QueueId)
         number = made.queue
         await self._catalogue.update(queue, lambda record: msgspec.structs.replace(record, number=number))
+
+
+def _check_name(name: str, is_fifo: bool) -> None:
+    if is_fifo and not limits.FIFO_QUEUE_NAME_PATTERN.match(name):
+        raise InvalidParameterValue(
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, "
+            "must end with .fifo suffix and be 1 to 80 in length."
+        )
+    if not is_fifo and not limits.QUEUE_NAME_PATTERN.match(name):
+        raise InvalidParameterValue(
+            "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
+        )

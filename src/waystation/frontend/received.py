@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waystation.frontend.envelope import Envelope, decode_envelope, unpack_attributes
+from waystation.frontend.handles import sequence_number
 from waystation.protocol import operations
 from waystation.protocol.checksums import md5_of_attributes
 from waystation.protocol.errors import InvalidAttributeName
@@ -64,8 +65,12 @@ class Wanted:
         }
         if envelope.trace_header:
             found["AWSTraceHeader"] = envelope.trace_header
-        if envelope.group:
-            found["MessageGroupId"] = envelope.group
+        group = message.group or envelope.group
+        if group:
+            found["MessageGroupId"] = group
+        if envelope.deduplication_id:
+            found["MessageDeduplicationId"] = envelope.deduplication_id
+            found["SequenceNumber"] = sequence_number(message.sequence)
         if envelope.source_arn:
             found["DeadLetterQueueSourceArn"] = envelope.source_arn
         if "All" in self._system:

@@ -28,13 +28,24 @@ class QueueRecord(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     deleted_ms: int = 0
     """Of a tombstone: when the queue was deleted, in Unix time. 0 while there is a queue."""
+    deduplication_scope: str = "queue"
+    """FIFO only: the `DeduplicationScope` that the queue was created with. It is the one in force:
+    another one in `attributes` is shown to clients and changes nothing (recorded responses)."""
+
+    @property
+    def is_fifo(self) -> bool:
+        """A FIFO queue's name says so, and no other queue's does."""
+        return self.name.endswith(limits.FIFO_SUFFIX)
 
 
 class Queue:
     """A queue in the cache: its record, and the settings that requests ask for, ready as numbers."""
 
     __slots__ = (
+        "deduplicates_contents",
+        "deduplicates_in_groups",
         "delay_s",
+        "is_fifo",
         "message_bytes_max",
         "number",
         "record",
@@ -50,6 +61,9 @@ class Queue:
         self.revision = revision
         self.shard = record.shard
         self.number = record.number
+        self.is_fifo = record.is_fifo
+        self.deduplicates_contents = record.attributes.get("ContentBasedDeduplication") == "true"
+        self.deduplicates_in_groups = record.deduplication_scope == "messageGroup"
         self.delay_s = self._number("DelaySeconds", limits.DELAY_S_DEFAULT)
         self.wait_s = self._number("ReceiveMessageWaitTimeSeconds", limits.WAIT_S_DEFAULT)
         self.visibility_timeout_s = self._number("VisibilityTimeout", limits.VISIBILITY_TIMEOUT_S_DEFAULT)
@@ -72,8 +86,19 @@ def shard_settings(record: QueueRecord, revision: int) -> QueueSettings:
     if policy:
         redrive = msgspec.json.decode(policy, type=_Redrive)
         receive_count_max, target = int(redrive.count), redrive.target
+    in_flight_max, delay_s = limits.IN_FLIGHT_STANDARD_MAX, 0
+    if record.is_fifo:
+        in_flight_max = limits.IN_FLIGHT_FIFO_MAX
+        delay_s = int(record.attributes.get("DelaySeconds", limits.DELAY_S_DEFAULT))
     return QueueSettings(
-        record.name, retention_s * 1_000, limits.IN_FLIGHT_STANDARD_MAX, revision, receive_count_max, target
+        record.name,
+        retention_s * 1_000,
+        in_flight_max,
+        revision,
+        receive_count_max,
+        target,
+        record.is_fifo,
+        delay_s * 1_000,
     )
 
 

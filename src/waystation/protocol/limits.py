@@ -17,10 +17,13 @@ QUEUE_NAME_LENGTH_MAX = 80
 """Characters, `.fifo` included. QUOTAS."""
 
 QUEUE_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}\Z")
-"""A standard queue's name; a FIFO queue's is the same with `.fifo` at its end. QUOTAS."""
+"""A standard queue's name. QUOTAS."""
 
 FIFO_SUFFIX = ".fifo"
-"""Ends the name of every FIFO queue. API, CreateQueue."""
+"""Ends the name of every FIFO queue, and of no other. API, CreateQueue."""
+
+FIFO_QUEUE_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,75}\.fifo\Z")
+"""A FIFO queue's name. API, CreateQueue."""
 
 QUEUE_DELETED_WAIT_S = 60
 """Before the name of a deleted queue is free again. API, DeleteQueue."""
@@ -116,12 +119,11 @@ ATTRIBUTE_NAME_LENGTH_MAX = 256
 ATTRIBUTE_TYPE_LENGTH_MAX = 256
 """Characters of a message attribute's data type, suffix included. QUOTAS."""
 
-GROUP_ID_LENGTH_MAX = 128
-DEDUPLICATION_ID_LENGTH_MAX = 128
-"""Characters. API, SendMessage."""
+CLIENT_ID_LENGTH_MAX = 128
+"""Characters of an id that a client chooses: of a group, a deduplication or a receive attempt. API."""
 
-GROUP_ID_PATTERN = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}\Z")
-"""Letters, digits and punctuation of ASCII, for group and deduplication ids alike. API, SendMessage."""
+CLIENT_ID_PATTERN = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}\Z")
+"""Such an id: letters, digits and punctuation of ASCII. API, SendMessage and ReceiveMessage."""
 
 DEDUPLICATION_WINDOW_S = 300
 """During which a repeated deduplication id is a duplicate. API, SendMessage."""

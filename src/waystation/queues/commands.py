@@ -16,8 +16,8 @@ import msgspec
 class QueueSettings(msgspec.Struct, frozen=True, array_like=True):
     """The settings of a queue that its state machine itself obeys.
 
-    Delay, visibility timeout and wait time are not among them: each command
-    carries the value that holds for it.
+    Visibility timeout, wait time and a standard queue's delay are not among them:
+    each command carries the value that holds for it.
     """
 
     name: str
@@ -30,6 +30,10 @@ class QueueSettings(msgspec.Struct, frozen=True, array_like=True):
     more; 0 for never."""
     dead_letter_target: str = ""
     """Names the queue that takes dead letters, for whoever carries them there."""
+    fifo: bool = False
+    """Whether message groups are kept in order and messages deduplicated. Never changes."""
+    delay_ms: int = 0
+    """FIFO only, where the delay is the queue's and holds for messages that were sent before as well."""
 
 
 class CreateQueue(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -59,11 +63,19 @@ class PurgeQueue(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Refused with `PurgeQueueInProgress` when the last purge is younger than this."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One message to send: opaque envelope bytes, and how long nobody may receive it."""
+class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """One message to send: opaque envelope bytes, and how long nobody may receive it.
+
+    `group` is its message group: on a FIFO queue what is received in order, on a
+    standard one a tenant that shares consumers fairly with the others; empty for none.
+    `deduplication` is, on a FIFO queue, a digest of 16 bytes: of two messages with the
+    same one within five minutes the second is not added.
+    """
 
     envelope: bytes
     delay_ms: int = 0
+    group: str = ""
+    deduplication: bytes = b""
 
 
 class SendMessages(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -76,13 +88,16 @@ class SendMessages(msgspec.Struct, frozen=True, array_like=True, tag=5):
 class ReceiveMessages(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Hand out up to `max_messages` visible messages; answered with `Received`.
 
-    With `wait_ms` over zero and nothing visible, the answer waits that long.
+    With `wait_ms` over zero and nothing visible, the answer waits that long. `attempt` is,
+    on a FIFO queue, a digest of the caller's name for this receive: repeated within five
+    minutes, it is answered with the same messages again, as long as they are in flight.
     """
 
     queue: int
     max_messages: int
     visibility_timeout_ms: int
     wait_ms: int = 0
+    attempt: bytes = b""
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -120,6 +135,7 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sent_at_ms: int
     receive_count: int
     envelope: bytes
+    group: str = ""
 
 
 class AcceptMessages(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -142,6 +158,21 @@ class ReleaseMessages(msgspec.Struct, frozen=True, array_like=True, tag=11):
     sequences: list[int]
 
 
+class MoveMessages(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Set up to `max_messages` visible messages aside, for `target`; answered with `Moved`."""
+
+    queue: int
+    target: str
+    max_messages: int
+
+
+class ReturnMessages(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Show messages again that were set aside and cannot be taken over; answered with `Done`."""
+
+    queue: int
+    sequences: list[int]
+
+
 class CountMessages(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """Ask how many messages are in which state; answered with `Counts`."""
 
@@ -159,9 +190,9 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """Messages got the sequences from `first_sequence` on, in the order of the entries."""
+    """The sequences of the messages, in the order of the entries; of a duplicate, those of the first."""
 
-    first_sequence: int
+    sequences: list[int]
 
 
 class ReceivedMessage(msgspec.Struct, gc=False):
@@ -172,6 +203,7 @@ class ReceivedMessage(msgspec.Struct, gc=False):
     sent_at_ms: int
     first_received_at_ms: int
     record: int
+    group: str = ""
     envelope: bytes = b""
 
 
@@ -192,6 +224,10 @@ class Outcome(IntEnum):
     """Its message does not exist any more, or the receipt is not that of its latest receive."""
     BEYOND_LIMIT = 2
     """It would have hidden the message for longer than the limit, counted from its receive."""
+    NOT_IN_FLIGHT = 3
+    """FIFO only: its message is visible again, and others may be about to receive it."""
+    EXPIRED = 4
+    """FIFO only: the receipt proves nothing any more, as its visibility timeout is over."""
 
 
 class Outcomes(msgspec.Struct, frozen=True):
@@ -211,6 +247,13 @@ class Counts(msgspec.Struct, frozen=True):
     delayed: int
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """So many messages were set aside; whether more are visible, maybe not yet read from the log."""
+
+    messages: int
+    remaining: bool
+
+
 QueueCommand: TypeAlias = (
     ConfigureQueue
     | DeleteQueue
@@ -221,7 +264,9 @@ QueueCommand: TypeAlias = (
     | ChangeVisibility
     | AcceptMessages
     | ReleaseMessages
+    | MoveMessages
+    | ReturnMessages
     | CountMessages
 )
 Command: TypeAlias = CreateQueue | QueueCommand
-Answer: TypeAlias = QueueId | Done | Sent | Received | Outcomes | Counts
+Answer: TypeAlias = QueueId | Done | Sent | Received | Outcomes | Moved | Counts

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from waystation.queues.events import Event, MessagesArrived, MessagesRelocated, MessagesSent, Relocated
+from waystation.queues.line import Line
 from waystation.queues.message import Message
-from waystation.queues.standard import StandardQueue
 from waystation.queues.state import ShardState
 from waystation.queues.tail import Run
 
@@ -19,6 +19,7 @@ class Stored(NamedTuple):
     """A message as a record holds it; `held` and `receive_count` as in `events.Relocated`."""
 
     queue: int
+    group: str
     sequence: int
     sent_at_ms: int
     held: bool
@@ -29,6 +30,7 @@ class Stored(NamedTuple):
         """The message as it is when nobody has received it in this queue."""
         message = Message(self.sequence, record, len(self.envelope), self.sent_at_ms)
         message.receive_count = self.receive_count
+        message.group = self.group
         return message
 
 
@@ -37,14 +39,24 @@ def stored_messages(events: list[Event]) -> Iterator[Stored]:
     for event in events:
         if isinstance(event, MessagesSent):
             for sequence, entry in enumerate(event.entries, event.first_sequence):
-                yield Stored(event.queue, sequence, event.at_ms, entry.delay_ms > 0, entry.envelope)
+                is_delayed = entry.delay_ms > 0
+                yield Stored(event.queue, entry.group, sequence, event.at_ms, is_delayed, entry.envelope)
         elif isinstance(event, MessagesArrived):
             for sequence, each in enumerate(event.arrivals, event.first_sequence):
-                yield Stored(event.queue, sequence, each.sent_at_ms, False, each.envelope, each.receive_count)
+                yield Stored(
+                    event.queue,
+                    each.group,
+                    sequence,
+                    each.sent_at_ms,
+                    False,
+                    each.envelope,
+                    each.receive_count,
+                )
         elif isinstance(event, MessagesRelocated):
             for moved in event.messages:
                 yield Stored(
                     event.queue,
+                    moved.group,
                     moved.sequence,
                     moved.sent_at_ms,
                     moved.held,
@@ -53,18 +65,27 @@ def stored_messages(events: list[Event]) -> Iterator[Stored]:
                 )
 
 
-def run_messages(events: list[Event], queue: StandardQueue, run: Run) -> list[tuple[Message, bytes]]:
-    """The messages of the oldest run of a queue's tail with their envelopes, oldest first.
+def waiting_messages(events: list[Event], queue: int) -> dict[str, list[Stored]]:
+    """By group, the messages of a queue in a record that may be in a tail."""
+    found: dict[str, list[Stored]] = {}
+    for stored in stored_messages(events):
+        if stored.queue == queue and not stored.held:
+            found.setdefault(stored.group, []).append(stored)
+    return found
 
-    `events` are those of the run's record. Fewer than the run counts are found
+
+def run_messages(waiting: dict[str, list[Stored]], line: Line, run: Run) -> list[tuple[Message, bytes]]:
+    """The messages of the oldest run of a line's tail with their envelopes, oldest first.
+
+    `waiting` are those of the run's record. Fewer than the run counts are found
     when an earlier owner saw some expire before it relocated the others.
     """
     # A record may hold messages of later runs too, and before them, once relocation has been there.
-    end = queue.tail.second_sequence()
+    end = line.tail.second_sequence()
     found = [
         (stored.message(run.record), stored.envelope)
-        for stored in stored_messages(events)
-        if stored.queue == queue.number and run.first_sequence <= stored.sequence < end and not stored.held
+        for stored in waiting.get(line.group, ())
+        if run.first_sequence <= stored.sequence < end
     ]
     return found[: run.messages]
 
@@ -74,10 +95,17 @@ def relocations(state: ShardState, events: list[Event], record: int, now_ms: int
     alive: dict[int, list[Relocated]] = {}
     for stored in stored_messages(events):
         queue = state.queues.get(stored.queue)
-        if queue is not None and queue.lives_in(stored.sequence, record, stored.held):
+        if queue is not None and queue.lives_in(stored.group, stored.sequence, record, stored.held):
             message = queue.messages.get(stored.sequence)
             held = stored.held or (message is not None and message.received_at_ms > 0)
             alive.setdefault(stored.queue, []).append(
-                Relocated(stored.sequence, stored.sent_at_ms, held, stored.envelope, stored.receive_count)
+                Relocated(
+                    stored.sequence,
+                    stored.sent_at_ms,
+                    held,
+                    stored.envelope,
+                    stored.receive_count,
+                    stored.group,
+                )
             )
     return [MessagesRelocated(now_ms, queue, messages) for queue, messages in alive.items()]

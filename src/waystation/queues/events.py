@@ -65,12 +65,18 @@ class MessagesSent(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class MessagesReceived(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """One consumer got these messages; nobody else gets them before `visible_at_ms`."""
+    """One consumer got these messages; nobody else gets them before `visible_at_ms`.
+
+    `groups` are their message groups, one each, or empty when none has one: a replay
+    finds the messages by them. `attempt` is as in `ReceiveMessages`.
+    """
 
     at_ms: int
     queue: int
     visible_at_ms: int
     sequences: list[int]
+    groups: list[str] = []
+    attempt: bytes = b""
 
 
 class MessagesDeleted(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -102,6 +108,7 @@ class Relocated(msgspec.Struct, frozen=True, array_like=True, gc=False):
     held: bool
     envelope: bytes
     receive_count: int = 0
+    group: str = ""
 
 
 class MessagesRelocated(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -116,16 +123,18 @@ class MessagesRelocated(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class MessagesSetAside(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """Messages were received too often: nobody receives them here, and `target` is to take them.
+    """Nobody receives these messages here any more, and `target` is to take them.
 
-    It holds for them whatever the queue's settings say later: it may have them already. Once
-    it does not exist any more, they may be set aside again, for another.
+    They were received too often, or are to be moved. `groups` are as in `MessagesReceived`.
+    It holds for them whatever the queue's settings say later: the target may have them already.
+    Once it does not exist any more, they may be set aside again, for another.
     """
 
     at_ms: int
     queue: int
     sequences: list[int]
     target: str
+    groups: list[str] = []
 
 
 class MessagesArrived(msgspec.Struct, frozen=True, array_like=True, tag=12):
@@ -151,6 +160,23 @@ class MessagesReleased(msgspec.Struct, frozen=True, array_like=True, tag=13):
     sequences: list[int]
 
 
+class ReceiveRepeated(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """The consumer of an earlier `attempt` asked again, and has its messages until `visible_at_ms`."""
+
+    at_ms: int
+    queue: int
+    visible_at_ms: int
+    attempt: bytes
+
+
+class MessagesReturned(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Messages that were set aside found no queue to take them, and are visible again."""
+
+    at_ms: int
+    queue: int
+    sequences: list[int]
+
+
 QueueEvent: TypeAlias = (
     QueueConfigured
     | QueueDeleted
@@ -163,6 +189,8 @@ QueueEvent: TypeAlias = (
     | MessagesSetAside
     | MessagesArrived
     | MessagesReleased
+    | ReceiveRepeated
+    | MessagesReturned
 )
 Event: TypeAlias = EpochStarted | QueueCreated | QueueEvent
 

@@ -21,7 +21,8 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     bytes, `received_at_ms` its latest receive in this queue, 0 before the first.
     `visible_at_ms` counts while it is delayed or in flight, and is 0 otherwise.
     `behind` counts while it is visible at the back of its queue: all messages
-    with lower sequences go before it. A snapshot holds the fields in this order.
+    with lower sequences go before it. `group` is as in `commands.Entry`. A snapshot
+    holds the fields in this order.
     """
 
     sequence: int
@@ -34,3 +35,4 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     received_at_ms: int = 0
     first_received_at_ms: int = 0
     behind: int = 0
+    group: str = ""

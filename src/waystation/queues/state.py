@@ -10,19 +10,17 @@ they are handed out also depends on who looked when, and is not promised.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import msgspec
+from itertools import repeat
+from typing import Any, NamedTuple, TypeAlias
 
 from waystation.protocol.errors import QueueDoesNotExist
 from waystation.queues import commands, events
-from waystation.queues.commands import Answer, Command, Done, Outcome, Outcomes
+from waystation.queues.commands import Answer, Command, Done, Outcomes
 from waystation.queues.events import Event
-from waystation.queues.message import Message
+from waystation.queues.fifo import FifoQueue
 from waystation.queues.standard import StandardQueue
-from waystation.queues.tail import Tail
 
-SNAPSHOT_VERSION = 1
+Queue: TypeAlias = StandardQueue | FifoQueue
 
 
 class Decision(NamedTuple):
@@ -39,9 +37,9 @@ class ShardState:
         self.now_ms = 0
         self.epoch = 0
         self.next_queue = 1
-        self.queues: dict[int, StandardQueue] = {}
+        self.queues: dict[int, Queue] = {}
 
-    def queue(self, number: int) -> StandardQueue:
+    def queue(self, number: int) -> Queue:
         """The queue of that number. Raises `QueueDoesNotExist`."""
         queue = self.queues.get(number)
         if queue is None:
@@ -83,32 +81,26 @@ class ShardState:
         return Decision((self.queue(command.queue).decide_purge(command, self.now_ms),), Done())
 
     def _send(self, command: commands.SendMessages) -> Decision:
-        event = self.queue(command.queue).decide_send(command, self.now_ms)
-        return Decision((event,), commands.Sent(event.first_sequence))
+        decided, sequences = self.queue(command.queue).decide_send(command, self.now_ms)
+        return Decision(decided, commands.Sent(sequences))
 
     def _receive(self, command: commands.ReceiveMessages) -> Decision:
-        now_ms = self.now_ms
         queue = self.queue(command.queue)
-        queue.advance(now_ms)
-        messages, dead = queue.decide_receive(command, now_ms)
-        decided: tuple[Event, ...] = ()
-        if dead:
-            target = queue.settings.dead_letter_target
-            decided = (events.MessagesSetAside(now_ms, command.queue, dead, target),)
-        visible_at_ms = 0
-        if messages:
-            visible_at_ms = now_ms + command.visibility_timeout_ms
-            sequences = [message.sequence for message in messages]
-            decided += (events.MessagesReceived(now_ms, command.queue, visible_at_ms, sequences),)
-        if visible_at_ms == now_ms:
-            visible_at_ms = 0  # nobody is kept from them
-        return Decision(decided, commands.Received(command.queue, messages, visible_at_ms))
+        queue.advance(self.now_ms)
+        return Decision(*queue.decide_receive(command, self.now_ms))
+
+    def _move(self, command: commands.MoveMessages) -> Decision:
+        queue = self.queue(command.queue)
+        queue.advance(self.now_ms)
+        decided, messages = queue.decide_move(command, self.now_ms)
+        remaining = messages == command.max_messages or queue.needs_load()
+        return Decision(decided, commands.Moved(messages, remaining))
 
     def _delete(self, command: commands.DeleteMessages) -> Decision:
         queue = self.queue(command.queue)
         queue.advance(self.now_ms)
-        sequences = queue.decide_delete(command)
-        answer = Outcomes([Outcome.DONE] * len(command.receipts))
+        sequences, outcomes = queue.decide_delete(command, self.now_ms)
+        answer = Outcomes(outcomes)
         if not sequences:
             return Decision((), answer)
         return Decision((events.MessagesDeleted(self.now_ms, command.queue, sequences),), answer)
@@ -127,16 +119,26 @@ class ShardState:
         return Decision((event,) if event.arrivals or event.settled else (), Done())
 
     def _release(self, command: commands.ReleaseMessages) -> Decision:
+        return self._end_aside(command, events.MessagesReleased)
+
+    def _return(self, command: commands.ReturnMessages) -> Decision:
+        return self._end_aside(command, events.MessagesReturned)
+
+    def _end_aside(
+        self,
+        command: commands.ReleaseMessages | commands.ReturnMessages,
+        event_type: type[events.MessagesReleased | events.MessagesReturned],
+    ) -> Decision:
         aside = self.queue(command.queue).aside
         sequences = [sequence for sequence in command.sequences if sequence in aside]
         if not sequences:
             return Decision((), Done())
-        return Decision((events.MessagesReleased(self.now_ms, command.queue, sequences),), Done())
+        return Decision((event_type(self.now_ms, command.queue, sequences),), Done())
 
     def _count(self, command: commands.CountMessages) -> Decision:
         queue = self.queue(command.queue)
         queue.advance(self.now_ms)
-        return Decision((), queue.counts())
+        return Decision((), queue.counts(self.now_ms))
 
     # Applying
 
@@ -154,28 +156,29 @@ class ShardState:
         self.epoch = event.epoch
 
     def _add_queue(self, event: events.QueueCreated) -> None:
-        self.queues[event.queue] = StandardQueue(event.queue, event.settings)
+        self.queues[event.queue] = new_queue(event.queue, event.settings)
         self.next_queue = event.queue + 1
+
+    def _repeat(self, event: events.ReceiveRepeated) -> None:
+        queue = self.queues[event.queue]
+        assert isinstance(queue, FifoQueue), "only FIFO queues know attempts"
+        queue.apply_repeated(event)
 
     def _drop_queue(self, event: events.QueueDeleted) -> None:
         self.queues.pop(event.queue, None)
 
-    def missing(self, event: Event) -> StandardQueue | None:
-        """The queue whose oldest run has to be loaded before `event` can be applied, if any.
+    def missing(self, event: Event) -> tuple[Queue, str] | None:
+        """The queue and group whose oldest run has to be loaded before `event` can be applied, if any.
 
         While serving, a message is loaded before it is received. A replay that
         starts from an earlier snapshot may meet it while it is still in the tail.
         """
-        if isinstance(event, events.MessagesReceived | events.MessagesDeleted | events.MessagesSetAside):
-            sequences = event.sequences
-        elif isinstance(event, events.VisibilityChanged):
-            sequences = [sequence for sequence, _ in event.changes]
-        else:
-            return None
+        if not isinstance(event, events.MessagesReceived | events.MessagesSetAside):
+            return None  # what happens to a message later finds it as an object
         queue = self.queues[event.queue]
-        for sequence in sequences:
-            if sequence not in queue.messages and queue.tail.find(sequence) is not None:
-                return queue
+        for sequence, group in zip(event.sequences, event.groups or repeat("")):  # noqa: B905
+            if sequence not in queue.messages and queue.find_run(group, sequence) is not None:
+                return queue, group
         return None
 
     # Housekeeping
@@ -189,80 +192,10 @@ class ShardState:
         records = (queue.oldest_record() for queue in self.queues.values())
         return min((record for record in records if record is not None), default=None)
 
-    def to_snapshot(self) -> bytes:
-        """The whole state without any envelope, for `from_snapshot`."""
-        return msgspec.msgpack.encode(
-            _Snapshot(
-                SNAPSHOT_VERSION,
-                self.now_ms,
-                self.epoch,
-                self.next_queue,
-                [
-                    _QueueSnapshot(
-                        queue.number,
-                        queue.settings,
-                        queue.next_sequence,
-                        queue.purged_at_ms,
-                        queue.expired_before_ms,
-                        queue.live_bytes,
-                        queue.saved_messages(),
-                        *queue.tail.to_bytes(),
-                        [(*source, sorted(known)) for source, known in queue.arrived.items()],
-                        queue.aside_targets,
-                        queue.expired_before_sequence,
-                    )
-                    for queue in self.queues.values()
-                ],
-            )
-        )
 
-    @classmethod
-    def from_snapshot(cls, payload: bytes) -> ShardState:
-        """What `to_snapshot` gave. Raises `ValueError` for another version or damaged bytes."""
-        snapshot = msgspec.msgpack.decode(payload, type=_Snapshot)
-        if snapshot.version != SNAPSHOT_VERSION:
-            raise ValueError(f"snapshot version {snapshot.version} is unknown to this program")
-        state = cls()
-        state.now_ms, state.epoch, state.next_queue = snapshot.now_ms, snapshot.epoch, snapshot.next_queue
-        for saved in snapshot.queues:
-            queue = state.queues[saved.number] = StandardQueue(saved.number, saved.settings)
-            queue.next_sequence = saved.next_sequence
-            queue.purged_at_ms = saved.purged_at_ms
-            queue.expired_before_ms = saved.expired_before_ms
-            sequence = saved.expired_before_sequence
-            queue.expired_before_sequence = saved.next_sequence if sequence is None else sequence
-            queue.restore(
-                saved.messages,
-                Tail.from_bytes(saved.tail_first_sequences, saved.tail_locations),
-                saved.live_bytes,
-            )
-            queue.arrived = {(shard, number): set(known) for shard, number, known in saved.arrived}
-            queue.aside_targets = saved.aside_targets
-        return state
-
-
-class _QueueSnapshot(msgspec.Struct, array_like=True):
-    number: int
-    settings: commands.QueueSettings
-    next_sequence: int
-    purged_at_ms: int
-    expired_before_ms: int
-    live_bytes: int
-    messages: list[Message]
-    tail_first_sequences: bytes
-    tail_locations: bytes
-    arrived: list[tuple[int, int, list[int]]] = []
-    aside_targets: dict[int, str] = {}
-    expired_before_sequence: int | None = None
-    """None in snapshots of older versions, where it holds for all that are there."""
-
-
-class _Snapshot(msgspec.Struct, array_like=True):
-    version: int
-    now_ms: int
-    epoch: int
-    next_queue: int
-    queues: list[_QueueSnapshot]
+def new_queue(number: int, settings: commands.QueueSettings) -> Queue:
+    """An empty queue of the kind that its settings say."""
+    return FifoQueue(number, settings) if settings.fifo else StandardQueue(number, settings)
 
 
 _DECIDE: dict[type, Callable[[ShardState, Any], Decision]] = {
@@ -276,6 +209,8 @@ _DECIDE: dict[type, Callable[[ShardState, Any], Decision]] = {
     commands.ChangeVisibility: ShardState._change_visibility,
     commands.AcceptMessages: ShardState._accept,
     commands.ReleaseMessages: ShardState._release,
+    commands.MoveMessages: ShardState._move,
+    commands.ReturnMessages: ShardState._return,
     commands.CountMessages: ShardState._count,
 }
 
@@ -293,4 +228,6 @@ _APPLY: dict[type, Callable[[ShardState, Any, int], None]] = {
     events.MessagesSetAside: lambda state, event, _: state.queues[event.queue].apply_set_aside(event),
     events.MessagesArrived: lambda state, event, at: state.queues[event.queue].apply_arrived(event, at),
     events.MessagesReleased: lambda state, event, _: state.queues[event.queue].apply_deleted(event),
+    events.MessagesReturned: lambda state, event, _: state.queues[event.queue].apply_returned(event),
+    events.ReceiveRepeated: lambda state, event, _: state._repeat(event),
 }

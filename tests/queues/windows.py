@@ -1,0 +1,26 @@
+"""Windows small enough for a test to fill, and what is in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from waystation.queues import line, queue_state
+from waystation.queues.state import Queue
+
+
+def small_windows(patch: pytest.MonkeyPatch, messages: int, window_bytes: int = line.WINDOW_BYTES) -> None:
+    """Let the window of each line hold so many messages, and so many bytes."""
+    patch.setattr(queue_state, "WINDOW_MESSAGES", messages)
+    patch.setattr(queue_state, "_WINDOW_MESSAGES_MIN", messages)
+    for module in (line, queue_state):
+        patch.setattr(module, "WINDOW_BYTES", window_bytes)
+
+
+def windowed(queue: Queue) -> int:
+    """Visible messages that are objects."""
+    return sum(len(each.window) + len(each.back) for each in queue.lines.values())
+
+
+def tail_messages(queue: Queue) -> int:
+    """Visible messages that are not."""
+    return sum(each.tail.messages for each in queue.lines.values())
