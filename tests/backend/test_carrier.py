@@ -3,130 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from tests.backend.shard_driver import ShardDriver, texts_of
+from tests.backend.post_driver import FailingAt, posting
+from tests.backend.shard_driver import texts_of
 from tests.backend.virtual_time import now_ms, settle, virtual_time
-from tests.log.faulty import FaultyLog
-from waystation.backend.backend import Backend
-from waystation.backend.carrier import Parcel
 from waystation.backend.errors import ShardUnavailable, StorageNearlyFull
-from waystation.backend.settings import BackendSettings
-from waystation.protocol.errors import QueueDoesNotExist, Unavailable
-from waystation.queues.commands import AcceptMessages, Arrival, CreateQueue, QueueSettings
-from waystation.queues.events import (
-    Event,
-    MessagesArrived,
-    MessagesReleased,
-    MessagesSetAside,
-    decode_events,
-)
+from waystation.queues.commands import AcceptMessages, Arrival
+from waystation.queues.events import Event, MessagesArrived, MessagesReleased, MessagesSetAside
 
 TEXTS = [f"poison {number}" for number in range(5)]
-LONG_MS = 43_200_000
-
-
-class FailingAt(FaultyLog):
-    """Its next append that holds an event of kind `at` fails, in the way `how` says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.at: type[Event] | None = None
-        self.how = "refused_appends"
-
-    async def append(self, payload: bytes) -> int:
-        if self.at is not None and any(isinstance(event, self.at) for event in decode_events(payload)):
-            self.at = None
-            setattr(self, self.how, 1)
-        return await super().append(payload)
-
-
-class Post:
-    """Two shards: queue 1 of the first sends its dead letters to "letters", queue 1 of the second."""
-
-    def __init__(self, logs: list[FailingAt], targets: list[str]) -> None:
-        self.backend = Backend(list(logs), BackendSettings(), now_ms)
-        self.backend.carry_with(self.deliver)
-        self.source, self.target = (
-            ShardDriver(log, shard) for log, shard in zip(logs, self.backend.shards, strict=True)
-        )
-        self.places = {name: number for number, name in enumerate(targets, 1)}
-        self.parcels: list[tuple[int, Parcel]] = []
-        """All that was tried to deliver, and when."""
-
-    async def deliver(self, parcel: Parcel) -> None:
-        self.parcels.append((now_ms(), parcel))
-        if parcel.target not in self.places:
-            raise QueueDoesNotExist
-        command = AcceptMessages(
-            self.places[parcel.target],
-            parcel.source_shard,
-            parcel.source_queue,
-            parcel.arrivals,
-            parcel.settled,
-        )
-        await self.backend.submit(1, command)
-
-    async def add_target(self, name: str) -> None:
-        answer: Any = await self.backend.submit(1, CreateQueue(QueueSettings(name)))
-        self.places[name] = answer.queue
-
-    async def lose(self, *texts: str) -> None:
-        """Send messages to the source and receive them as often as they may be."""
-        await self.source.send(*texts)
-        assert len(await self.source.texts(timeout_ms=1_000)) == len(texts)
-        await asyncio.sleep(1)
-
-    async def poll_source(self, seconds: int = 30) -> None:
-        """Consumers that get nothing; and what fails, they try again."""
-        for _ in range(seconds):
-            try:
-                assert await self.source.texts() == []
-            except Unavailable:
-                await self.source.serves()
-            await asyncio.sleep(1)
-
-    async def in_target(self, name: str = "letters") -> list[str]:
-        """Everything in a target, once for each time that it is there."""
-        self.target.queue = self.places[name]
-        found: list[str] = []
-        while messages := await self.target.receive(10, timeout_ms=LONG_MS):
-            found += texts_of(messages)
-        return sorted(found)
-
-    async def nothing_is_left(self) -> None:
-        counts = await self.source.counts()
-        assert (counts.visible, counts.in_flight, counts.delayed) == (0, 0, 0)
-
-
-@asynccontextmanager
-async def posting(
-    logs: list[FailingAt] | None = None, targets: tuple[str, ...] = ("letters",)
-) -> AsyncIterator[Post]:
-    """Shards that serve, the source set up; when they are stopped, no task may be left."""
-    before = asyncio.all_tasks()
-    logs = [FailingAt(), FailingAt()] if logs is None else logs
-    post = Post(logs, [])
-    await post.backend.start()
-    await settle()
-    if not post.backend.shards[0].state.queues:
-        await post.source.create(receive_count_max=1, dead_letter_target="letters")
-        for name in targets:
-            await post.add_target(name)
-    else:
-        post.places = {
-            queue.settings.name: number for number, queue in post.backend.shards[1].state.queues.items()
-        }
-    try:
-        yield post
-    finally:
-        await post.backend.stop()
-        assert asyncio.all_tasks() == before, "a task was left behind"
 
 
 @virtual_time

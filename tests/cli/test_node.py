@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -85,6 +86,31 @@ def test_handles_and_ids_stay_valid_over_a_restart(settings: Settings) -> None:
         async with started(settings) as node:
             body = f'{{"QueueUrl":"orders","ReceiptHandle":"{handle}"}}'
             assert await call(node, "DeleteMessage", body) == "HTTP/1.1 200 OK"
+
+    asyncio.run(scenario())
+
+
+def test_a_move_goes_on_over_a_restart(settings: Settings) -> None:
+    def arn(name: str) -> str:
+        return f"arn:aws:sqs:us-east-1:000000000000:{name}"
+
+    async def scenario() -> None:
+        policy = json.dumps({"deadLetterTargetArn": arn("letters"), "maxReceiveCount": 1})
+        orders = {"QueueName": "orders", "Attributes": {"RedrivePolicy": policy}}
+        move = {"SourceArn": arn("letters"), "DestinationArn": arn("orders")}
+        async with started(settings) as node:
+            await call(node, "CreateQueue", '{"QueueName":"letters"}')
+            await call(node, "CreateQueue", json.dumps(orders))
+            for _ in range(3):
+                await call(node, "SendMessage", '{"QueueUrl":"letters","MessageBody":"hello"}')
+            slowly = json.dumps({**move, "MaxNumberOfMessagesPerSecond": 2})
+            assert "TaskHandle" in await call(node, "StartMessageMoveTask", slowly)
+        assert len(asyncio.all_tasks()) == 1
+        async with started(settings) as node, asyncio.timeout(20):
+            source = json.dumps({"SourceArn": arn("letters")})
+            while "COMPLETED" not in (task := await call(node, "ListMessageMoveTasks", source)):
+                assert "RUNNING" in task
+            assert '"ApproximateNumberOfMessagesMoved":3' in task
 
     asyncio.run(scenario())
 

@@ -20,13 +20,17 @@ from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.handles import Handles
 from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.message_service import MessageService
+from waystation.frontend.move_runner import MoveRunner
+from waystation.frontend.move_service import MoveService
 from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.settings import AuthSettings, ServiceSettings
 from waystation.frontend.tag_service import TagService
 from waystation.log.memory import MemoryLog
 from waystation.metadata.catalogue import Catalogue
+from waystation.metadata.move_tasks import MoveTasks
 from waystation.metadata.sqlite import SqliteMetadataStore
+from waystation.queues.snapshots import to_snapshot
 
 ACCOUNT = "000000000000"
 BASE_URL = "http://queues.test:9324"
@@ -63,6 +67,8 @@ class AppDriver:
         self.app: App
         self.queues: QueueService
         self.messages: MessageService
+        self.tasks: MoveTasks
+        self.runner: MoveRunner
         self._carries = carries
         self._runner = asyncio.Runner()
 
@@ -80,9 +86,13 @@ class AppDriver:
         await self.catalogue._store.open()
         await self.catalogue.start()
         handles = Handles(self.catalogue.secret)
+        delivery = DeadLetterDelivery(self.catalogue, self.backend, handles, self.clock)
+        self.tasks = MoveTasks(self.catalogue._store)
+        self.runner = MoveRunner(self.tasks, self.catalogue, self.backend, delivery.deliver, self.clock)
         if self._carries:
-            self.backend.carry_with(DeadLetterDelivery(self.catalogue, self.backend, handles).deliver)
+            self.backend.carry_with(self.runner.deliver)
         await self.backend.start()
+        await self.runner.start()
         self.queues = QueueService(self.settings, self.catalogue, self.backend, self.clock)
         self.messages = MessageService(self.catalogue, self.backend, handles)
         everybody = Authenticator(
@@ -100,6 +110,7 @@ class AppDriver:
             TagService(self.catalogue),
             PermissionService(self.settings, self.catalogue, self.clock),
             DeadLetterService(self.settings, self.catalogue),
+            MoveService(self.settings, self.catalogue, self.backend, self.tasks, self.runner, self.clock),
             self.backend.is_serving,
         )
 
@@ -108,6 +119,7 @@ class AppDriver:
 
     async def _stop(self) -> None:
         self.backend.drain()
+        await self.runner.stop()
         await self.backend.stop()
         await self.catalogue.stop()
         await self.catalogue._store.close()
@@ -138,7 +150,7 @@ class AppDriver:
 
     def picture(self) -> list[bytes]:
         """Everything that a request could have changed: equal pictures, equal queues."""
-        shards = [shard.state.to_snapshot() for shard in self.backend.shards]
+        shards = [to_snapshot(shard.state) for shard in self.backend.shards]
         queues = sorted((queue.record.name, queue) for queue in self.catalogue.queues())
         return shards + [msgspec.msgpack.encode(queue.record) for _, queue in queues]
 

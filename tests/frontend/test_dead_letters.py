@@ -1,10 +1,11 @@
-"""Dead letters as clients of the whole FrontEnd see them, also over days and from queue to queue."""
+"""Dead letters as clients of the whole FrontEnd see them, over days, from queue to queue and back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -207,3 +208,91 @@ def test_attributes_that_say_nothing_of_dead_letters_leave_the_policy_in_force(a
     lose(app, orders)
 
     assert len(arriving(app, letters)) == 1
+
+
+# Moved out of a dead-letter queue
+
+
+def move(app: AppDriver, destination: str = "") -> None:
+    """Move everything out of "letters", back or to a destination."""
+    members = {"DestinationArn": arn(destination)} if destination else {}
+    app.call("StartMessageMoveTask", SourceArn=arn("letters"), **members)
+
+
+def test_a_message_that_is_moved_back_is_a_new_one_with_the_old_contents(app: AppDriver) -> None:
+    app.create_queue("letters")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    attribute = {"colour": {"DataType": "String", "StringValue": "red"}}
+    trace = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988-bd862e3fe"}}
+    sent = app.call(
+        "SendMessage",
+        QueueUrl=orders,
+        MessageBody="poison",
+        MessageAttributes=attribute,
+        MessageSystemAttributes=trace,
+    )
+    [before] = receive(app, orders)
+    receive(app, orders)
+    app.advance(600)
+    move(app)
+    [after] = arriving(app, orders)
+
+    for name in ("Body", "MD5OfBody", "MessageAttributes", "MD5OfMessageAttributes"):
+        assert after[name] == before[name]
+    assert after["MessageId"] != sent["MessageId"]
+    assert UUID(after["MessageId"]).version == 4
+    assert after["Attributes"] == before["Attributes"] | {
+        "ApproximateReceiveCount": "1",
+        "ApproximateFirstReceiveTimestamp": str(START_MS + 600_000),
+        "SentTimestamp": str(START_MS + 600_000),
+    }
+
+
+def test_a_moved_message_expires_by_when_it_was_moved(app: AppDriver) -> None:
+    app.create_queue("letters")
+    other = app.create_queue("other", MessageRetentionPeriod="60")
+    lose(app, app.create_queue("orders", RedrivePolicy=policy("letters")))
+    app.advance(DAY_S)
+    move(app, "other")
+    assert len(arriving(app, other)) == 1
+
+    app.advance(59)
+    assert len(receive(app, other)) == 1
+    app.advance(1)
+    assert receive(app, other) == []
+
+
+def test_a_message_that_is_lost_again_keeps_the_id_that_it_got_when_it_was_moved(app: AppDriver) -> None:
+    letters = app.create_queue("letters")
+    orders = app.create_queue("orders", RedrivePolicy=policy("letters"))
+    first_id = lose(app, orders)
+    move(app)
+    [again] = arriving(app, orders)
+    assert receive(app, orders) == []
+    [letter] = arriving(app, letters)
+
+    assert letter["MessageId"] == again["MessageId"] != first_id
+    assert letter["Attributes"]["DeadLetterQueueSourceArn"] == arn("orders")
+
+
+def test_a_message_that_is_moved_elsewhere_came_from_nowhere(app: AppDriver) -> None:
+    app.create_queue("letters")
+    other = app.create_queue("other")
+    lose(app, app.create_queue("orders", RedrivePolicy=policy("letters")))
+    move(app, "other")
+
+    [message] = arriving(app, other)
+    assert "DeadLetterQueueSourceArn" not in message["Attributes"]
+
+
+def test_messages_of_several_queues_go_back_each_to_its_own(app: AppDriver) -> None:
+    app.create_queue("letters")
+    queues = [app.create_queue(name, RedrivePolicy=policy("letters")) for name in ("a", "b", "c")]
+    for url in queues:
+        app.call("SendMessage", QueueUrl=url, MessageBody=url)
+        receive(app, url)
+        receive(app, url)
+    move(app)
+
+    for url in queues:
+        assert [message["Body"] for message in arriving(app, url, timeout_s=600)] == [url]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from zlib import crc32
 
-from waystation.backend.carrier import Deliver, Parcel, deliver_nowhere
+from waystation.backend.carrier import Deliver, Delivered, Parcel, deliver_nowhere
 from waystation.backend.clock import wall_clock_ms
 from waystation.backend.settings import BackendSettings
 from waystation.backend.shard import Shard
@@ -42,8 +42,8 @@ class Backend:
         """Say how messages get from queue to queue; before `start`, or they wait."""
         self._deliver = deliver
 
-    async def _carry(self, parcel: Parcel) -> None:
-        await self._deliver(parcel)
+    async def _carry(self, parcel: Parcel) -> Delivered:
+        return await self._deliver(parcel)
 
     def place(self, name: str) -> int:
         """The shard for a new queue of that name."""

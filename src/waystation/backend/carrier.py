@@ -1,17 +1,20 @@
-"""Carries messages that a queue has set aside to the queue that takes them, each exactly once.
+"""Carries messages that a queue has set aside to the queues that take them, each exactly once.
 
 Three durable steps, so that a crash between any two leaves each message in one place:
-the source sets it aside (nobody receives it there any more), the target accepts it
+the source sets it aside (nobody receives it there any more), its destination accepts it
 (and remembers from where, so that a second delivery changes nothing), the source
-releases it. Until the last step the source delivers it again and again, and only to
-the target that it was set aside for: any other may not know that it has come already.
+releases it. Until the last step the source delivers it again and again, and only for
+the target that it was set aside for: any other queue may not know that it has come already.
+
+Mostly a target is a destination. One may also leave the choice to each message: that is
+for `Deliver` to know, and it always chooses the same for the same message.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -22,8 +25,8 @@ from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.protocol.errors import QueueDoesNotExist, Refusal, Unavailable
 from waystation.queues import events
-from waystation.queues.commands import Arrival, ReceivedMessage, ReleaseMessages
-from waystation.queues.standard import StandardQueue
+from waystation.queues.commands import Arrival, ReceivedMessage, ReleaseMessages, ReturnMessages
+from waystation.queues.state import Queue
 
 if TYPE_CHECKING:
     from waystation.backend.shard import Shard
@@ -36,23 +39,32 @@ _logger = logging.getLogger(__name__)
 
 
 class Parcel(NamedTuple):
-    """Messages of one queue on their way; `settled` as in `AcceptMessages`."""
+    """Messages of one queue on their way. `settled` is by destination, and each as in `AcceptMessages`."""
 
     source_shard: int
     source_queue: int
     source_name: str
     target: str
     arrivals: list[Arrival]
-    settled: list[int]
+    settled: Mapping[str, list[int]]
 
 
-Deliver: TypeAlias = Callable[[Parcel], Awaitable[None]]
-"""Returns once the target has accepted the parcel durably. Raises `QueueDoesNotExist` when there is
-no target, nor therefore anything that it has accepted before; another `Refusal` or `Unavailable` when
-it has not accepted, or may not have."""
+class Delivered(NamedTuple):
+    """What became of the messages of a parcel, by sequence. What is in neither is delivered again."""
+
+    accepted: dict[str, list[int]]
+    """By destination: what it has now, durably."""
+    refused: dict[int, str]
+    """Has no destination, nor is therefore anywhere else, and why: shown again where it was set aside."""
 
 
-async def deliver_nowhere(parcel: Parcel) -> None:
+Deliver: TypeAlias = Callable[[Parcel], Awaitable[Delivered]]
+"""Returns once something has become of the parcel, durably. Raises `QueueDoesNotExist` when what is in it
+waits for a target that does not exist, nor therefore has accepted anything before; another `Refusal` or
+`Unavailable` when no destination has accepted, or it may not have."""
+
+
+async def deliver_nowhere(parcel: Parcel) -> Delivered:
     """For a backend that nobody has told where queues are: everything stays where it is."""
     raise ShardUnavailable(f"There is no way to {parcel.target}.")
 
@@ -66,7 +78,8 @@ class Carrier:
         self._deliver = deliver
         self._waiting: dict[int, float] = {}
         """Queues that have set messages aside, and from what time of the loop to carry them."""
-        self._settled: dict[tuple[int, str], list[int]] = {}
+        self._settled: dict[int, dict[str, list[int]]] = {}
+        """By queue and destination: what was released last, and is not to be remembered there any more."""
         self._due = asyncio.Event()
 
     def notice(self, queue: int) -> None:
@@ -86,6 +99,8 @@ class Carrier:
                 async with asyncio.timeout_at(min(self._waiting.values(), default=None)):
                     await self._due.wait()
             self._due.clear()
+            for number in self._settled.keys() - self._shard.state.queues.keys():
+                del self._settled[number]
             for number in [each for each, from_s in self._waiting.items() if from_s <= loop.time()]:
                 queue = self._shard.state.queues.get(number)
                 if queue is None or await self._carry_all(queue):
@@ -93,7 +108,7 @@ class Carrier:
                 else:
                     self._waiting[number] = loop.time() + _RETRY_S
 
-    async def _carry_all(self, queue: StandardQueue) -> bool:
+    async def _carry_all(self, queue: Queue) -> bool:
         """Carry what a queue has set aside; False when some of it has to be tried again."""
         for target in dict.fromkeys(queue.aside_targets.values()):
             try:
@@ -103,12 +118,12 @@ class Carrier:
                 self._turn_round(queue, target)
             except (Refusal, Unavailable) as error:
                 _logger.warning(
-                    "dead letters have to wait",
+                    "messages that are set aside have to wait",
                     extra={"queue": queue.settings.name, "target": target, "reason": str(error)},
                 )
         return not queue.aside
 
-    def _next(self, queue: StandardQueue, target: str) -> list[ReceivedMessage]:
+    def _next(self, queue: Queue, target: str) -> list[ReceivedMessage]:
         """Some of the messages that are set aside for a target; none when there are no more."""
         found = (message for at, message in queue.aside.items() if queue.aside_targets[at] == target)
         return [
@@ -118,11 +133,12 @@ class Carrier:
                 message.sent_at_ms,
                 message.first_received_at_ms,
                 message.record,
+                message.group,
             )
             for message in islice(found, _MESSAGES_AT_ONCE)
         ]
 
-    async def _carry(self, queue: StandardQueue, target: str, messages: list[ReceivedMessage]) -> None:
+    async def _carry(self, queue: Queue, target: str, messages: list[ReceivedMessage]) -> None:
         # Not before it is durable that nobody receives them here any more.
         await self._shard.settled()
         await read_envelopes(self._log, queue.number, messages)
@@ -131,19 +147,28 @@ class Carrier:
             if alive is not None and alive.record == message.record and not message.envelope:
                 raise LogDamaged(f"record {message.record} is missing, and live messages are in it")
         arrivals = [
-            Arrival(message.sequence, message.sent_at_ms, message.receive_count, message.envelope)
+            Arrival(
+                message.sequence,
+                message.sent_at_ms,
+                message.receive_count,
+                message.envelope,
+                message.group,
+            )
             for message in messages
             if message.envelope and message.sequence in queue.aside
         ]
-        route = (queue.number, target)
-        settled = self._settled.get(route, [])
+        settled = self._settled.setdefault(queue.number, {})
         name = queue.settings.name
-        await self._deliver(Parcel(self._shard.number, queue.number, name, target, arrivals, settled))
-        sequences = [arrival.sequence for arrival in arrivals]
-        await self._shard.submit(ReleaseMessages(queue.number, sequences))
-        self._settled[route] = sequences
+        delivered = await self._deliver(
+            Parcel(self._shard.number, queue.number, name, target, arrivals, settled)
+        )
+        accepted = [sequence for each in delivered.accepted.values() for sequence in each]
+        await self._shard.submit(ReleaseMessages(queue.number, accepted))
+        settled.update(delivered.accepted)
+        if delivered.refused:
+            await self._shard.submit(ReturnMessages(queue.number, list(delivered.refused)))
 
-    def _turn_round(self, queue: StandardQueue, target: str) -> None:
+    def _turn_round(self, queue: Queue, target: str) -> None:
         """Set what a target that is gone should have taken aside for the one that the queue has now."""
         sequences = [at for at, each in queue.aside_targets.items() if each == target]
         if not sequences or self._shard.state.queues.get(queue.number) is not queue:

@@ -17,6 +17,8 @@ from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.handles import Handles
 from waystation.frontend.http import HttpServer
 from waystation.frontend.message_service import MessageService
+from waystation.frontend.move_runner import MoveRunner
+from waystation.frontend.move_service import MoveService
 from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.tag_service import TagService
@@ -24,6 +26,7 @@ from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.log.sqlite import SqliteLog
 from waystation.metadata.catalogue import Catalogue
+from waystation.metadata.move_tasks import MoveTasks
 from waystation.metadata.sqlite import SqliteMetadataStore
 from waystation.protocol.errors import Unavailable
 
@@ -48,6 +51,7 @@ class Node:
         self._store: SqliteMetadataStore | None = None
         self._catalogue: Catalogue | None = None
         self._backend: Backend | None = None
+        self._moves: MoveRunner | None = None
         self._server: HttpServer | None = None
 
     @property
@@ -92,10 +96,15 @@ class Node:
         await self._catalogue.start()
         self._backend = Backend(self._logs(directory, self._catalogue), settings.backend)
         handles = Handles(self._catalogue.secret)
-        self._backend.carry_with(DeadLetterDelivery(self._catalogue, self._backend, handles).deliver)
+        delivery = DeadLetterDelivery(self._catalogue, self._backend, handles)
+        tasks = MoveTasks(self._store)
+        runner = MoveRunner(tasks, self._catalogue, self._backend, delivery.deliver)
+        self._backend.carry_with(runner.deliver)
         await self._start_backend(self._backend, directory)
         queues = QueueService(settings.service, self._catalogue, self._backend)
         await queues.reconcile()
+        self._moves = runner
+        await runner.start()
         messages = MessageService(self._catalogue, self._backend, handles)
         app = App(
             settings.service,
@@ -105,6 +114,7 @@ class Node:
             TagService(self._catalogue),
             PermissionService(settings.service, self._catalogue),
             DeadLetterService(settings.service, self._catalogue),
+            MoveService(settings.service, self._catalogue, self._backend, tasks, runner),
             self._backend.is_serving,
         )
         self._server = HttpServer(settings.http, app.handle)
@@ -145,6 +155,8 @@ class Node:
             self._backend.drain()
         if self._server is not None:
             await self._server.stop()
+        if self._moves is not None:
+            await self._moves.stop()
         if self._backend is not None:
             await self._backend.stop()
         if self._catalogue is not None:
@@ -153,7 +165,7 @@ class Node:
             await self._store.close()
         if self._lock is not None:
             os.close(self._lock)
-        self._server = self._backend = self._catalogue = self._store = self._lock = None
+        self._server = self._moves = self._backend = self._catalogue = self._store = self._lock = None
 
 
 def _shard_file(directory: Path, shard: int) -> Path:

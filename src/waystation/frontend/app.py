@@ -16,12 +16,13 @@ from waystation.frontend.calls import Call
 from waystation.frontend.dead_letter_service import DeadLetterService
 from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.message_service import MessageService
+from waystation.frontend.move_service import MoveService
 from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.settings import ServiceSettings
 from waystation.frontend.tag_service import TagService
 from waystation.frontend.wire import Wire, wire_of
-from waystation.protocol.errors import Refusal, Unavailable, UnsupportedOperation
+from waystation.protocol.errors import Refusal, Unavailable
 from waystation.protocol.operations import Operation, Shape, require
 
 _Service: TypeAlias = Callable[[Call, Any], Coroutine[Any, Any, Shape | None]]
@@ -43,6 +44,7 @@ class App:
         tags: TagService,
         permissions: PermissionService,
         dead_letters: DeadLetterService,
+        moves: MoveService,
         is_healthy: Callable[[], bool],
     ) -> None:
         self._public_url = settings.public_url.rstrip("/") if settings.public_url else None
@@ -70,6 +72,9 @@ class App:
             "AddPermission": permissions.add_permission,
             "RemovePermission": permissions.remove_permission,
             "ListDeadLetterSourceQueues": dead_letters.list_dead_letter_source_queues,
+            "StartMessageMoveTask": moves.start_message_move_task,
+            "ListMessageMoveTasks": moves.list_message_move_tasks,
+            "CancelMessageMoveTask": moves.cancel_message_move_task,
         }
 
     async def handle(self, request: Request) -> Response:
@@ -88,12 +93,9 @@ class App:
     def _begin(self, request: Request, wire: Wire, operation: Operation) -> Coroutine[Any, Any, Shape | None]:
         caller = self._authenticator.authenticate(request)
         arguments = wire.decode(operation, request)
-        service = self._services.get(operation.name)
-        if service is None:
-            raise UnsupportedOperation(f"{operation.name} is not available yet.")
         require(arguments)
         call = Call(caller, self._base_url(request), request.headers.get("x-amzn-trace-id", ""))
-        return service(call, arguments)
+        return self._services[operation.name](call, arguments)
 
     def _base_url(self, request: Request) -> str:
         if self._public_url is not None:

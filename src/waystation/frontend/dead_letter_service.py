@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from waystation.frontend import redrive
 from waystation.frontend.arns import QueueArn
@@ -27,22 +28,20 @@ class DeadLetterService:
         page = Page.asked_for(request.max_results, request.next_token)
         queue = find_queue(self._catalogue, call, request.queue_url)
         arn = QueueArn(self._settings.region, queue.record.account, queue.record.name)
-        names, token = page.cut(self._sources(arn, page))
+        names = list(islice(sources_of(self._catalogue, arn, page.after), page.length_max + 1))
+        shown, token = page.cut(names)
         return operations.ListDeadLetterSourceQueuesResult(
-            queue_urls=[f"{call.base_url}/{arn.account}/{name}" for name in names], next_token=token
+            queue_urls=[f"{call.base_url}/{arn.account}/{name}" for name in shown], next_token=token
         )
 
-    def _sources(self, target: QueueArn, page: Page) -> list[str]:
-        """Names of queues whose dead letters go to the target, from the page's start and one too many."""
-        found: list[str] = []
-        for name in self._catalogue.names(target.account, "", page.after, sys.maxsize):
-            queue = self._catalogue.find(target.account, name)
-            policy = queue.record.attributes.get("RedrivePolicy") if queue is not None else None
-            if policy and redrive.parse_redrive_policy(policy).target_arn == target:
-                found.append(name)
-                if len(found) > page.length_max:
-                    break
-        return found
+
+def sources_of(catalogue: Catalogue, target: QueueArn, after: str = "") -> Iterator[str]:
+    """Names of the queues whose dead letters go to the target, sorted, past a name."""
+    for name in catalogue.names(target.account, "", after, sys.maxsize):
+        queue = catalogue.find(target.account, name)
+        policy = queue.record.attributes.get("RedrivePolicy") if queue is not None else None
+        if policy and redrive.parse_redrive_policy(policy).target_arn == target:
+            yield name
 
 
 def check_dead_letter_target(catalogue: Catalogue, source: QueueArn, attributes: Mapping[str, str]) -> None:

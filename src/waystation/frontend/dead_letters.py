@@ -1,54 +1,115 @@
-"""Delivers dead letters: finds their target by its ARN, and writes on them where they come from."""
+"""Delivers what queues have set aside: finds where each message goes, and relabels it.
+
+Two kinds of messages are on their way. A dead letter goes to the queue whose ARN is its
+target, remains the message that it was, and says where it comes from. A message that is
+moved out of a dead-letter queue is a new message in its new place, with a new id and a new
+age, that nobody has received yet (SQS Developer Guide, dead-letter queues and their
+redrive; recorded responses). Both keep their contents and their group.
+"""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 import msgspec
 
 from waystation.backend.backend import Backend
-from waystation.backend.carrier import Parcel
+from waystation.backend.carrier import Delivered, Parcel
 from waystation.frontend.arns import QueueArn
-from waystation.frontend.envelope import decode_envelope, encode_envelope
+from waystation.frontend.envelope import Envelope, decode_envelope, encode_envelope
 from waystation.frontend.handles import Handles
 from waystation.metadata.catalogue import Catalogue
-from waystation.protocol.errors import QueueDoesNotExist
+from waystation.protocol.errors import QueueDoesNotExist, Refusal, Unavailable
 from waystation.queues.commands import AcceptMessages, Arrival
+
+NO_QUEUE = QueueDoesNotExist.query_code
+NO_SOURCE = "CouldNotDetermineMessageSource"
+"""Why a move fails, in AWS's words: the queue is gone; or the message was sent here and not dead-lettered."""
+
+_MOVE = "move:"
+
+
+def move_target(destination: str) -> str:
+    """The target of messages that are moved to the queue of an ARN; empty, each to where it came from."""
+    return _MOVE + destination
 
 
 class DeadLetterDelivery:
-    """How a backend's shards reach each other's queues.
+    """How a backend's shards reach each other's queues."""
 
-    A dead letter keeps its id, its attributes, its age and its receive count, and says
-    which queue it comes from (SQS Developer Guide, dead-letter queues; recorded responses).
-    """
-
-    def __init__(self, catalogue: Catalogue, backend: Backend, handles: Handles) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        backend: Backend,
+        handles: Handles,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._catalogue = catalogue
         self._backend = backend
         self._handles = handles
+        self._clock = clock
 
-    async def deliver(self, parcel: Parcel) -> None:
-        """Have the target accept a parcel, durably.
-
-        Raises:
-            QueueDoesNotExist: there is no target, for now.
-            Unavailable: its shard does not answer; it may have accepted.
-        """
+    async def deliver(self, parcel: Parcel) -> Delivered:
+        """Have a parcel's messages accepted, durably, each by its destination: see `Deliver`."""
+        if parcel.target.startswith(_MOVE):
+            return await self._move(parcel, parcel.target.removeprefix(_MOVE))
         arn = QueueArn.parse(parcel.target)
-        target = None if arn is None else self._catalogue.find(arn.account, arn.name)
-        if arn is None or target is None:
+        if arn is None:
             raise QueueDoesNotExist
         # A dead-letter queue is of the same account and region as its sources.
         source_arn = str(arn._replace(name=parcel.source_name))
-        command = AcceptMessages(
-            target.number,
-            parcel.source_shard,
-            parcel.source_queue,
-            [self._label(parcel, arrival, source_arn) for arrival in parcel.arrivals],
-            parcel.settled,
+        letters = [self._label(parcel, arrival, source_arn) for arrival in parcel.arrivals]
+        delivered = await self._hand_over(parcel, {str(arn): letters})
+        if delivered.refused:
+            raise QueueDoesNotExist
+        return delivered
+
+    async def _move(self, parcel: Parcel, destination: str) -> Delivered:
+        routes: dict[str, list[Arrival]] = {}
+        homeless: dict[int, str] = {}
+        for arrival in parcel.arrivals:
+            envelope = decode_envelope(arrival.envelope)
+            route = destination or envelope.source_arn
+            if route:
+                routes.setdefault(route, []).append(self._renew(arrival, envelope))
+            else:
+                homeless[arrival.sequence] = NO_SOURCE
+        delivered = await self._hand_over(parcel, routes)
+        return Delivered(delivered.accepted, delivered.refused | homeless)
+
+    async def _hand_over(self, parcel: Parcel, routes: dict[str, list[Arrival]]) -> Delivered:
+        """Give each destination what goes there. One that does not answer holds up no other."""
+        accepted: dict[str, list[int]] = {}
+        refused: dict[int, str] = {}
+        failure: Refusal | Unavailable | None = None
+        for destination, arrivals in routes.items():
+            sequences = [arrival.sequence for arrival in arrivals]
+            try:
+                await self._accept(parcel, destination, arrivals)
+            except QueueDoesNotExist:
+                refused |= dict.fromkeys(sequences, NO_QUEUE)
+            except (Refusal, Unavailable) as error:
+                failure = error
+            else:
+                accepted[destination] = sequences
+        if failure is not None and not accepted and not refused:
+            raise failure
+        return Delivered(accepted, refused)
+
+    async def _accept(self, parcel: Parcel, destination: str, arrivals: list[Arrival]) -> None:
+        arn = QueueArn.parse(destination)
+        queue = None if arn is None else self._catalogue.find(arn.account, arn.name)
+        if queue is None:
+            raise QueueDoesNotExist
+        settled = parcel.settled.get(destination, [])
+        await self._backend.submit(
+            queue.shard,
+            AcceptMessages(queue.number, parcel.source_shard, parcel.source_queue, arrivals, settled),
         )
-        await self._backend.submit(target.shard, command)
 
     def _label(self, parcel: Parcel, arrival: Arrival, source_arn: str) -> Arrival:
+        """A dead letter keeps its id, its attributes, its age and its receive count."""
         envelope = decode_envelope(arrival.envelope)
         if not envelope.message_id:
             envelope.message_id = self._handles.message_id_at(
@@ -56,3 +117,13 @@ class DeadLetterDelivery:
             )
         envelope.source_arn = source_arn
         return msgspec.structs.replace(arrival, envelope=encode_envelope(envelope))
+
+    def _renew(self, arrival: Arrival, envelope: Envelope) -> Arrival:
+        """A moved message gets its id from its new place, and has just been sent."""
+        envelope.message_id = envelope.source_arn = ""
+        return msgspec.structs.replace(
+            arrival,
+            envelope=encode_envelope(envelope),
+            sent_at_ms=int(self._clock() * 1_000),
+            receive_count=0,
+        )

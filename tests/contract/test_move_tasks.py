@@ -1,0 +1,297 @@
+"""Message move tasks as clients of both protocols start, watch and cancel them."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.wire import refused
+from tests.server import ACCOUNT, REGION, Server, eventually
+
+NewQueue = Callable[..., str]
+
+NO_SUCH_QUEUE = "The resource that you specified for the {} parameter doesn't exist."
+
+
+def arn(url: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}"
+
+
+@pytest.fixture
+def letters(new_queue: NewQueue) -> str:
+    """The URL of a dead-letter queue."""
+    return new_queue()
+
+
+@pytest.fixture
+def orders(new_queue: NewQueue, letters: str) -> str:
+    """The URL of a queue whose messages are received once."""
+    policy = {"deadLetterTargetArn": arn(letters), "maxReceiveCount": 1}
+    return new_queue(RedrivePolicy=json.dumps(policy))
+
+
+def send(client: Any, queue: str, count: int, *, group: str = "") -> list[str]:
+    """Send messages with bodies of their own; returns the bodies."""
+    bodies = [f"poison {number:04}" for number in range(count)]
+    fifo = {"MessageGroupId": group} if group else {}
+    for first in range(0, count, 10):
+        entries = [
+            {"Id": str(number), "MessageBody": body, **fifo}
+            for number, body in enumerate(bodies[first : first + 10])
+        ]
+        client.send_message_batch(QueueUrl=queue, Entries=entries)
+    return bodies
+
+
+def receive(client: Any, queue: str, *, timeout_s: int = 600, wait_s: int = 0) -> list[dict[str, Any]]:
+    answer = client.receive_message(
+        QueueUrl=queue,
+        MaxNumberOfMessages=10,
+        VisibilityTimeout=timeout_s,
+        WaitTimeSeconds=wait_s,
+        MessageSystemAttributeNames=["All"],
+    )
+    messages: list[dict[str, Any]] = answer.get("Messages", [])
+    return messages
+
+
+def lose(client: Any, queue: str, letters: str, count: int) -> list[str]:
+    """Send messages and let all become dead letters; returns their bodies."""
+    bodies = send(client, queue, count)
+    eventually(lambda: not receive(client, queue, timeout_s=0) and visible(client, letters) == count)
+    return bodies
+
+
+def drain(client: Any, queue: str) -> list[str]:
+    """The bodies of everything that is visible, once for each time that it is there."""
+    found: list[str] = []
+    while messages := receive(client, queue):
+        found += [message["Body"] for message in messages]
+    return sorted(found)
+
+
+def visible(client: Any, queue: str) -> int:
+    name = "ApproximateNumberOfMessages"
+    return int(client.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"][name])
+
+
+def newest(client: Any, queue: str) -> dict[str, Any]:
+    [task] = client.list_message_move_tasks(SourceArn=arn(queue))["Results"]
+    found: dict[str, Any] = task
+    return found
+
+
+def ended(client: Any, queue: str) -> dict[str, Any]:
+    """The newest task of a queue once it has ended."""
+    eventually(lambda: newest(client, queue)["Status"] not in ("RUNNING", "CANCELLING"))
+    return newest(client, queue)
+
+
+def test_a_task_moves_everything_to_its_destination_and_tells_of_it(
+    client: Any, new_queue: NewQueue, letters: str, orders: str
+) -> None:
+    other = new_queue()
+    bodies = send(client, letters, 25)
+    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+
+    task = ended(client, letters)
+    started = task.pop("StartedTimestamp")
+    assert isinstance(started, int)
+    assert task == {
+        "Status": "COMPLETED",
+        "SourceArn": arn(letters),
+        "DestinationArn": arn(other),
+        "ApproximateNumberOfMessagesMoved": 25,
+        "ApproximateNumberOfMessagesToMove": 25,
+    }
+    assert drain(client, other) == bodies
+    assert visible(client, letters) == 0
+
+
+def test_without_a_destination_dead_letters_go_back_as_new_messages(
+    client: Any, letters: str, orders: str
+) -> None:
+    bodies = lose(client, orders, letters, 5)
+    client.start_message_move_task(SourceArn=arn(letters))
+    assert ended(client, letters)["Status"] == "COMPLETED"
+
+    messages = receive(client, orders)
+    assert sorted(message["Body"] for message in messages) == bodies
+    for message in messages:
+        assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+        assert "DeadLetterQueueSourceArn" not in message["Attributes"]
+
+
+def test_a_running_task_is_listed_with_its_handle_and_cancelled_by_it(
+    client: Any, new_queue: NewQueue, letters: str, orders: str
+) -> None:
+    other = new_queue()
+    bodies = send(client, letters, 20)
+    handle = client.start_message_move_task(
+        SourceArn=arn(letters), DestinationArn=arn(other), MaxNumberOfMessagesPerSecond=2
+    )["TaskHandle"]
+    task = newest(client, letters)
+    assert (task["Status"], task["TaskHandle"]) == ("RUNNING", handle)
+    assert task["MaxNumberOfMessagesPerSecond"] == 2
+    assert json.loads(b64decode(handle))["sourceArn"] == arn(letters)
+    eventually(lambda: newest(client, letters)["ApproximateNumberOfMessagesMoved"] > 0)
+
+    moved = client.cancel_message_move_task(TaskHandle=handle)["ApproximateNumberOfMessagesMoved"]
+    assert 0 < moved < 20
+    task = ended(client, letters)
+    assert task["Status"] == "CANCELLED"
+    assert "TaskHandle" not in task
+    arrived = drain(client, other)
+    assert len(arrived) == task["ApproximateNumberOfMessagesMoved"] < 20
+    assert sorted(arrived + drain(client, letters)) == bodies
+    with refused("ResourceNotFoundException", "Only active tasks can be cancelled.", 404):
+        client.cancel_message_move_task(TaskHandle=handle)
+
+
+def test_a_second_task_of_a_source_is_refused_while_one_runs(
+    client: Any, new_queue: NewQueue, letters: str, orders: str
+) -> None:
+    other = new_queue()
+    send(client, letters, 10)
+    handle = client.start_message_move_task(
+        SourceArn=arn(letters), DestinationArn=arn(other), MaxNumberOfMessagesPerSecond=1
+    )["TaskHandle"]
+    text = (
+        "There is already a task running. Only one active task is allowed for a source queue arn at a given "
+        "time."
+    )
+    with refused("InvalidParameterValue", text):
+        client.start_message_move_task(SourceArn=arn(letters))
+    client.cancel_message_move_task(TaskHandle=handle)
+    ended(client, letters)
+
+    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+    assert ended(client, letters)["Status"] == "COMPLETED"
+    assert len(client.list_message_move_tasks(SourceArn=arn(letters), MaxResults=10)["Results"]) == 2
+    assert len(drain(client, other)) == 10
+
+
+def test_a_task_fails_when_its_destination_is_deleted(
+    client: Any, new_queue: NewQueue, letters: str, orders: str
+) -> None:
+    other = new_queue()
+    send(client, letters, 10)
+    client.start_message_move_task(
+        SourceArn=arn(letters), DestinationArn=arn(other), MaxNumberOfMessagesPerSecond=1
+    )
+    client.delete_queue(QueueUrl=other)
+
+    task = ended(client, letters)
+    assert task["Status"] == "FAILED"
+    assert task["FailureReason"] == "AWS.SimpleQueueService.NonExistentQueue"
+    assert visible(client, letters) == 10 - task["ApproximateNumberOfMessagesMoved"]
+
+
+def test_a_message_that_was_sent_to_a_dead_letter_queue_cannot_go_back(
+    client: Any, letters: str, orders: str
+) -> None:
+    bodies = send(client, letters, 1)
+    client.start_message_move_task(SourceArn=arn(letters))
+
+    task = ended(client, letters)
+    assert (task["Status"], task["FailureReason"]) == ("FAILED", "CouldNotDetermineMessageSource")
+    assert drain(client, letters) == bodies
+
+
+def test_messages_in_flight_and_delayed_ones_stay(
+    client: Any, new_queue: NewQueue, letters: str, orders: str
+) -> None:
+    other = new_queue()
+    client.send_message(QueueUrl=letters, MessageBody="in flight")
+    assert len(receive(client, letters)) == 1
+    client.send_message(QueueUrl=letters, MessageBody="delayed", DelaySeconds=900)
+    client.send_message(QueueUrl=letters, MessageBody="visible")
+    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+
+    task = ended(client, letters)
+    assert task["ApproximateNumberOfMessagesToMove"] == task["ApproximateNumberOfMessagesMoved"] == 1
+    assert drain(client, other) == ["visible"]
+
+
+def test_moved_messages_wake_those_who_wait_for_them(
+    server: Server, client: Any, new_queue: NewQueue, letters: str, orders: str
+) -> None:
+    other = new_queue()
+    send(client, letters, 1)
+    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+
+    assert len(receive(client, other, wait_s=20)) == 1
+
+
+def test_queues_that_are_not_there_are_not_found(client: Any, letters: str, orders: str) -> None:
+    nobody = arn("nobody")
+    with refused("ResourceNotFoundException", NO_SUCH_QUEUE.format("SourceArn"), 404):
+        client.start_message_move_task(SourceArn=nobody)
+    with refused("ResourceNotFoundException", NO_SUCH_QUEUE.format("SourceArn"), 404):
+        client.list_message_move_tasks(SourceArn=nobody)
+    with refused("ResourceNotFoundException", NO_SUCH_QUEUE.format("DestinationArn"), 404):
+        client.start_message_move_task(SourceArn=arn(letters), DestinationArn=nobody)
+
+
+def test_what_cannot_be_is_refused(client: Any, letters: str, orders: str) -> None:
+    text = "Source queue must be configured as a Dead Letter Queue."
+    with refused("InvalidParameterValue", text):
+        client.start_message_move_task(SourceArn=arn(orders))
+    text = (
+        "You must use this format to specify the SourceArn: "
+        "arn:<partition>:<service>:<region>:<account-id>:<resource-id>"
+    )
+    with refused("InvalidParameterValue", text):
+        client.start_message_move_task(SourceArn=letters)
+    with refused("InvalidParameterValue"):
+        client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(letters))
+    with refused("InvalidParameterValue"):
+        client.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=501)
+    with refused("InvalidParameterValue"):
+        client.list_message_move_tasks(SourceArn=arn(letters), MaxResults=11)
+    with refused("InvalidParameterValue", "Value for parameter TaskHandle is invalid."):
+        client.cancel_message_move_task(TaskHandle="garbage")
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameter"),
+    [
+        ("start_message_move_task", "SourceArn"),
+        ("list_message_move_tasks", "SourceArn"),
+        ("cancel_message_move_task", "TaskHandle"),
+    ],
+)
+def test_what_is_mandatory_is_asked_for(client: Any, operation: str, parameter: str) -> None:
+    with refused("MissingParameter", f"The request must contain the parameter {parameter}."):
+        getattr(client, operation)()
+
+
+def test_messages_of_a_fifo_queue_go_back_in_order_with_their_groups(
+    client: Any, new_name: Callable[[], str]
+) -> None:
+    fifo = {"FifoQueue": "true", "ContentBasedDeduplication": "true", "VisibilityTimeout": "0"}
+    letters = client.create_queue(QueueName=f"{new_name()}.fifo", Attributes=fifo)["QueueUrl"]
+    policy = {"deadLetterTargetArn": arn(letters), "maxReceiveCount": 1}
+    orders = client.create_queue(
+        QueueName=f"{new_name()}.fifo", Attributes={**fifo, "RedrivePolicy": json.dumps(policy)}
+    )["QueueUrl"]
+    bodies = send(client, orders, 20, group="a")
+    eventually(lambda: not receive(client, orders, timeout_s=0) and visible(client, letters) == 20)
+    client.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=50)
+    assert ended(client, letters)["Status"] == "COMPLETED"
+
+    found: list[dict[str, Any]] = []
+    while messages := receive(client, orders):
+        found += messages
+        entries = [
+            {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+            for number, message in enumerate(messages)
+        ]
+        client.delete_message_batch(QueueUrl=orders, Entries=entries)
+    assert [message["Body"] for message in found] == bodies
+    assert {message["Attributes"]["MessageGroupId"] for message in found} == {"a"}
+    assert all(message["Attributes"]["MessageDeduplicationId"] for message in found)

@@ -1,0 +1,201 @@
+"""A move whose node crashes, whose shards fail, and whose client or store goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.backend.virtual_time import settle, virtual_time
+from tests.frontend.move_world import InstantStore, MoveWorld, moving
+from tests.log.faulty import FaultyLog, Gate
+from waystation.metadata.move_tasks import MoveStatus, MoveTask
+from waystation.metadata.store import MetadataUnavailable
+from waystation.protocol.errors import Unavailable
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.03, 0.1, 0.55, 1.0, 2.13, 4.99])
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_a_move_goes_on_when_its_node_starts_again(how: str, after_s: float) -> None:
+    @virtual_time
+    async def restart() -> None:
+        logs, store = [FaultyLog(), FaultyLog()], InstantStore()
+        world = MoveWorld(logs, store)
+        await world.start()
+        await world.create("letters")
+        await world.create("far-orders")
+        bodies = await world.send("letters", 100)
+        await world.begin(destination="far-orders", rate_max=20)
+        await asyncio.sleep(after_s)
+        await getattr(world, how)()
+        async with moving(logs=logs, store=store) as world:
+            task = await world.ended()
+
+            assert task.status is MoveStatus.COMPLETED
+            assert await world.bodies("far-orders") == bodies
+            assert await world.total("letters") == 0
+            if how == "stop":
+                assert task.moved == 100
+            assert task.moved >= 100 - 22
+
+    restart()
+
+
+@virtual_time
+async def test_a_move_that_was_being_cancelled_in_a_crash_stays_so() -> None:
+    logs, store = [FaultyLog(), FaultyLog()], InstantStore()
+    world = MoveWorld(logs, store)
+    await world.start()
+    await world.create("letters")
+    await world.create("far-orders")
+    bodies = await world.send("letters", 100)
+    logs[1].appends.shut()
+    await world.runner.cancel(await world.begin(destination="far-orders", rate_max=20))
+    logs[1].appends.release()
+    await world.crash()
+    async with moving(logs=logs, store=store) as world:
+        assert (await world.ended()).status is MoveStatus.CANCELLED
+        assert sorted(await world.bodies("letters") + await world.bodies("far-orders")) == bodies
+
+
+@virtual_time
+async def test_a_task_that_has_ended_does_not_begin_again() -> None:
+    logs, store = [FaultyLog(), FaultyLog()], InstantStore()
+    async with moving("letters", "orders", logs=logs, store=store) as world:
+        await world.begin(destination="orders")
+        await world.ended()
+        bodies = await world.send("letters", 5)
+    async with moving(logs=logs, store=store) as world:
+        await asyncio.sleep(5)
+
+        assert await world.bodies("letters") == bodies
+
+
+@virtual_time
+async def test_the_tasks_of_a_queue_that_is_gone_are_forgotten_when_another_begins() -> None:
+    async with moving("letters", "others", "orders") as world:
+        await world.begin(destination="orders")
+        await world.ended()
+        await world.delete("letters")
+        assert len(await world.tasks.of("000000000001", "letters")) == 1
+        await world.begin("others", "orders")
+
+        assert await world.tasks.of("000000000001", "letters") == []
+        assert len(await world.tasks.of("000000000001", "others")) == 1
+
+
+@pytest.mark.parametrize("how", ["refused_appends", "lost_answers"])
+@pytest.mark.parametrize("shard", [0, 1])
+@pytest.mark.parametrize("at_s", [0.0, 0.1, 0.23, 0.5])
+def test_a_move_outlives_the_failures_of_both_queues(how: str, shard: int, at_s: float) -> None:
+    @virtual_time
+    async def fail() -> None:
+        async with moving("letters", "far-orders") as world:
+            bodies = await world.send("letters", 50)
+            await world.begin(destination="far-orders", rate_max=20)
+            await asyncio.sleep(at_s)
+            opens = world.logs[shard].opens
+            setattr(world.logs[shard], how, 2)
+            task = await world.ended()
+
+            assert world.logs[shard].opens > opens
+            assert task.status is MoveStatus.COMPLETED
+            await world.serves()
+            assert await world.bodies("far-orders") == bodies
+            assert await world.total("letters") == 0
+
+    fail()
+
+
+@virtual_time
+async def test_a_move_does_not_take_a_source_that_is_recovering_for_an_empty_one() -> None:
+    async with moving("letters", "far-orders") as world:
+        bodies = await world.send("letters", 2)
+        world.logs[1].appends.shut()
+        await world.begin(destination="far-orders", rate_max=20)
+        await asyncio.sleep(0.5)
+        world.logs[0].refused_appends, world.logs[0].refused_opens = 1, 20
+        with pytest.raises(Unavailable):
+            await world.send("letters")
+        await asyncio.sleep(5)
+        assert not world.backend.is_serving()
+        assert (await world.saved()).is_active
+
+        world.logs[1].appends.release()
+        assert (await world.ended()).status is MoveStatus.COMPLETED
+        assert await world.bodies("far-orders") == bodies
+
+
+@virtual_time
+async def test_a_store_that_is_out_of_order_holds_a_move_up_and_does_not_end_it() -> None:
+    async with moving("letters", "orders") as world:
+        bodies = await world.send("letters", 100)
+        await world.begin(destination="orders", rate_max=20)
+        await asyncio.sleep(1.5)
+        world.store.is_out_of_order = True
+        await asyncio.sleep(60)
+        assert await world.total("orders") < 100
+        world.store.is_out_of_order = False
+
+        assert (await world.ended()).status is MoveStatus.COMPLETED
+        assert await world.bodies("orders") == bodies
+
+
+@virtual_time
+async def test_an_end_that_cannot_be_saved_is_saved_later() -> None:
+    async with moving("letters", "orders") as world:
+        await world.send("letters", 5)
+        await world.begin(destination="orders", rate_max=20)
+        world.store.is_out_of_order = True
+        await asyncio.sleep(60)
+        world.store.is_out_of_order = False
+        assert (await world.saved()).status is MoveStatus.RUNNING
+
+        assert (await world.ended()).moved == 5
+
+
+@virtual_time
+async def test_nothing_moves_before_its_task_is_saved() -> None:
+    async with moving("letters", "orders") as world:
+        await world.send("letters", 10)
+        saving = world.tasks.save
+
+        async def fail_once(*arguments: Any) -> MoveTask:
+            world.tasks.save = saving  # type: ignore[method-assign]
+            raise MetadataUnavailable("refused by the test")
+
+        world.tasks.save = fail_once  # type: ignore[method-assign,assignment]
+        with pytest.raises(MetadataUnavailable):
+            await world.begin(destination="orders")
+        world.store.is_out_of_order = True
+        await asyncio.sleep(10)
+        assert await world.total("orders") == 0
+
+        world.store.is_out_of_order = False
+        await asyncio.sleep(2)
+        assert (await world.ended()).moved == 10
+
+
+@virtual_time
+async def test_a_move_goes_on_whose_client_has_gone_before_it_was_told_of_it() -> None:
+    async with moving("letters", "orders") as world:
+        await world.send("letters", 10)
+        gate, saving = Gate(), world.tasks.save
+        gate.shut()
+
+        async def save_later(current: Callable[[], MoveTask]) -> MoveTask:
+            await gate.passing()
+            return await saving(current)
+
+        world.tasks.save = save_later  # type: ignore[method-assign]
+        beginning = asyncio.ensure_future(world.begin(destination="orders"))
+        await settle()
+        beginning.cancel()
+        await settle()
+        gate.release()
+        await settle()
+
+        assert beginning.cancelled()
+        assert (await world.ended()).moved == 10
