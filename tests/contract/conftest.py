@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.contract.forms import Ask, post_form
 from tests.contract.query_client import query_client
+from tests.contract.wire import post
 from tests.server import Server, running
 
 _numbers = count(1)
@@ -25,17 +27,34 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def sqs(server: Server) -> Any:
-    """A boto3 client that lets wrong parameters through, for the server to refuse."""
+def json_sqs(server: Server) -> Any:
+    """A boto3 client, which speaks AWS JSON. It lets wrong parameters through, for the server to refuse."""
     return server.client(parameter_validation=False)
 
 
-@pytest.fixture(scope="session", params=["json", "query"])
-def client(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same over each protocol in turn: a test that takes it runs once for each."""
-    if request.param == "json":
-        return server.client(parameter_validation=False)
+@pytest.fixture(scope="session")
+def query_sqs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same over the Query protocol."""
     return query_client(server, tmp_path_factory.mktemp("model"), parameter_validation=False)
+
+
+@pytest.fixture(scope="session", params=["json", "query"])
+def sqs(request: pytest.FixtureRequest) -> Any:
+    """Each of the two in turn: a test that takes it runs once over each protocol."""
+    return request.getfixturevalue(f"{request.param}_sqs")
+
+
+@pytest.fixture(scope="session")
+def client(sqs: Any) -> Any:
+    """Another name of `sqs`."""
+    return sqs
+
+
+@pytest.fixture(params=[post, post_form], ids=["json", "query"])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """One request by hand over each protocol in turn, for what no SDK does and for the form of answers."""
+    function: Ask = request.param
+    return function
 
 
 @pytest.fixture
@@ -45,11 +64,11 @@ def new_name() -> Callable[[], str]:
 
 
 @pytest.fixture
-def new_queue(sqs: Any, new_name: Callable[[], str]) -> Callable[..., str]:
+def new_queue(json_sqs: Any, new_name: Callable[[], str]) -> Callable[..., str]:
     """Creates a queue with the attributes given, and returns its URL."""
 
     def create(**attributes: str) -> str:
-        url: str = sqs.create_queue(QueueName=new_name(), Attributes=attributes)["QueueUrl"]
+        url: str = json_sqs.create_queue(QueueName=new_name(), Attributes=attributes)["QueueUrl"]
         return url
 
     return create

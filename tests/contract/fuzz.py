@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from botocore.model import Shape
 from hypothesis import strategies as st
 
-from tests.contract.wire import SERVED
+from tests.frontend.app_driver import AppDriver
 from tests.protocol.service_model import OPERATION_NAMES, SERVICE
 
-QUEUE_NAME = "fuzzed"
-QUEUE_URL = f"http://queues.test:9324/000000000000/{QUEUE_NAME}"
-_OTHER_ARN = "arn:aws:sqs:us-east-1:000000000000:a"
-HANDLE = "{handle}"
-"""Stands for a receipt handle that is valid when the request is made."""
-
+QUEUE_NAME, FIFO_NAME = "fuzzed", "fuzzed.fifo"
+QUEUE_URLS = [f"http://queues.test:9324/000000000000/{name}" for name in (QUEUE_NAME, FIFO_NAME)]
+HANDLE, FIFO_HANDLE, TASK = "{handle}", "{fifo-handle}", "{task}"
+"""Stand for handles that are valid when the request is made: of a message in each queue, and of a move."""
+_ARN = "arn:aws:sqs:us-east-1:000000000000:"
+_ARNS = [_ARN + name for name in ("a", "a.fifo", QUEUE_NAME, FIFO_NAME)]
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -34,8 +37,9 @@ _GOOD_VALUES: list[dict[str, str]] = [
 
 # What makes a request get past the first checks, for members of these names.
 _LIKELY: dict[str, st.SearchStrategy[Any]] = {
-    "QueueUrl": st.sampled_from([QUEUE_URL, QUEUE_NAME]),
-    "QueueName": st.just(QUEUE_NAME) | st.from_regex(r"[a-c]{1,2}\Z"),
+    "QueueUrl": st.sampled_from([*QUEUE_URLS, QUEUE_NAME, FIFO_NAME]),
+    "QueueName": st.sampled_from([QUEUE_NAME, FIFO_NAME])
+    | st.from_regex(r"[a-c]{1,2}(\.fifo)?", fullmatch=True),
     "QueueOwnerAWSAccountId": st.just("000000000000"),
     "QueueNamePrefix": st.sampled_from(["", "a", "fuzz"]),
     "NextToken": st.just(""),
@@ -46,8 +50,13 @@ _LIKELY: dict[str, st.SearchStrategy[Any]] = {
     | st.sampled_from(
         [
             {"Policy": '{"Statement":[]}'},
-            {"RedrivePolicy": f'{{"deadLetterTargetArn":"{_OTHER_ARN}","maxReceiveCount":1}}'},
+            *({"RedrivePolicy": f'{{"deadLetterTargetArn":"{arn}","maxReceiveCount":1}}'} for arn in _ARNS),
             {"RedriveAllowPolicy": '{"redrivePermission":"allowAll"}'},
+            {"RedriveAllowPolicy": f'{{"redrivePermission":"byQueue","sourceQueueArns":["{_ARNS[0]}"]}}'},
+            {"FifoQueue": "true"},
+            {"FifoQueue": "true", "ContentBasedDeduplication": "true"},
+            {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"},
+            {"FifoThroughputLimit": "perMessageGroupId"},
             {"KmsMasterKeyId": "x"},
             {"SqsManagedSseEnabled": "false"},
         ]
@@ -56,8 +65,9 @@ _LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "MessageSystemAttributeNames": st.lists(st.sampled_from(_SYSTEM_NAMES), max_size=3),
     "MessageAttributes": st.dictionaries(st.sampled_from(["a", "b.c", "ü"]), st.sampled_from(_GOOD_VALUES)),
     "MessageSystemAttributes": st.just({"AWSTraceHeader": {"DataType": "String", "StringValue": "x"}}),
-    "ReceiptHandle": st.just(HANDLE),
-    "Id": st.from_regex(r"[a-z]{2}\Z"),
+    "ReceiptHandle": st.sampled_from([HANDLE, FIFO_HANDLE]),
+    "ReceiveRequestAttemptId": st.sampled_from(["attempt", "a b"]),
+    "Id": st.from_regex(r"[a-z]{2}", fullmatch=True),
     "MessageBody": st.sampled_from(["hello"] * 9 + ["x" * 1_048_576]),
     "MessageGroupId": st.just("group"),
     "MessageDeduplicationId": st.just("id"),
@@ -71,6 +81,10 @@ _LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "TagKeys": st.lists(st.sampled_from(["team", "cost centre"]), min_size=1, max_size=2),
     "Label": st.sampled_from(["a", "b"]),
     "AWSAccountIds": st.lists(st.sampled_from(["111111111111", "222222222222"]), min_size=1, max_size=3),
+    "SourceArn": st.sampled_from(_ARNS),
+    "DestinationArn": st.sampled_from(_ARNS),
+    "TaskHandle": st.just(TASK),
+    "MaxNumberOfMessagesPerSecond": st.integers(1, 500),
     "Actions": st.lists(st.sampled_from(["*", "SendMessage", "Fly", "CreateQueue"]), min_size=1, max_size=8),
 }
 
@@ -108,8 +122,24 @@ def _of_type(name: str, shape: Shape) -> st.SearchStrategy[Any]:
     raise NotImplementedError(f"the model has a new kind of shape: {shape.type_name} of {name}")
 
 
-REQUESTS = {name: _of_type(name, SERVICE.operation_model(name).input_shape) for name in OPERATION_NAMES}
+_REQUESTS = {name: _of_type(name, SERVICE.operation_model(name).input_shape) for name in OPERATION_NAMES}
 """For each operation, members as they go over the wire: of the right types, mostly."""
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """An operation, and members for it that mostly are such as the kind of its queue takes."""
+    operation = draw(st.sampled_from(OPERATION_NAMES))
+    members = draw(_REQUESTS[operation])
+    is_fifo = members.get("QueueUrl", members.get("QueueName", "")).endswith(".fifo")
+    if is_fifo and operation == "CreateQueue" and draw(st.integers(0, 3)):
+        members["Attributes"] = {**members.get("Attributes", {}), "FifoQueue": "true"}
+    if is_fifo and operation.startswith("SendMessage") and draw(st.integers(0, 3)):
+        for message in members.get("Entries", [members]):
+            message.pop("DelaySeconds", None)
+            message["MessageGroupId"] = draw(st.sampled_from(["group", "other"]))
+            message["MessageDeduplicationId"] = str(draw(st.integers(0, 99)))
+    return operation, members
 
 
 @st.composite
@@ -129,9 +159,8 @@ def mutated(draw: st.DrawFn, request: Any) -> Any:
 @st.composite
 def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
     """An operation, and a body for it: as it should be, with a wrong value, or with wrong bytes."""
-    # An operation that is not there yet refuses all requests alike: a few will do.
-    operation = draw(st.sampled_from([*SERVED * 3, *OPERATION_NAMES]))
-    request = draw(REQUESTS[operation])
+    operation, members = draw(requests())
+    request: Any = members
     damage = draw(st.sampled_from(["none", "none", "value", "bytes"]))
     if damage == "value":
         request = draw(mutated(request))
@@ -140,3 +169,56 @@ def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
         at = draw(st.integers(0, len(body)))
         body = body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
     return operation, body
+
+
+@contextmanager
+def still_app() -> Iterator[AppDriver]:
+    """An app where nothing happens but by requests: no receive waits, and no move gets on."""
+    with AppDriver(carries=False) as app:
+        app.backend.drain()
+        with patch.object(app.runner, "_run"):
+            yield app
+
+
+def picture(app: AppDriver) -> object:
+    """Everything that a request could have changed."""
+    return app.picture(), app.run(app.tasks.active())
+
+
+def prepare(app: AppDriver) -> dict[str, str]:
+    """Have queues with messages and a move, whatever became of them; returns what the stand-ins stand for."""
+    queue, fifo = (_queue(app, name) for name in (QUEUE_NAME, FIFO_NAME))
+    app.call("SendMessage", QueueUrl=queue, MessageBody="hello", DelaySeconds=0)
+    # A group and a deduplication id of its own, or an earlier message would be in its way.
+    app.advance(seconds=0.001)
+    name = f"prepared-{app.now_ms}"
+    ids = {"MessageGroupId": name, "MessageDeduplicationId": name}
+    app.call("SendMessage", QueueUrl=fifo, MessageBody="hello", **ids)
+    # As if all earlier moves had ended.
+    app.runner._moves.clear()
+    return {
+        HANDLE: _receive(app, queue, timeout_s=0),
+        FIFO_HANDLE: _receive(app, fifo, timeout_s=600),
+        TASK: app.call("StartMessageMoveTask", SourceArn=_ARN + QUEUE_NAME)["TaskHandle"],
+    }
+
+
+def _queue(app: AppDriver, name: str) -> str:
+    """A queue that is the dead-letter queue of another."""
+    kind = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+    url: str = app.call("CreateQueue", QueueName=name, Attributes=kind)["QueueUrl"]
+    defaults = {"VisibilityTimeout": "30", "MaximumMessageSize": "1048576", "DelaySeconds": "0"}
+    app.call(
+        "SetQueueAttributes",
+        QueueUrl=url,
+        Attributes={**defaults, "RedrivePolicy": "", "RedriveAllowPolicy": ""},
+    )
+    redrive = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": _ARN + name, "maxReceiveCount": 9})}
+    app.call("CreateQueue", QueueName=f"feeds-{name}", Attributes={**kind, **redrive})
+    return url
+
+
+def _receive(app: AppDriver, queue: str, timeout_s: int) -> str:
+    [message] = app.call("ReceiveMessage", QueueUrl=queue, VisibilityTimeout=timeout_s)["Messages"]
+    handle: str = message["ReceiptHandle"]
+    return handle

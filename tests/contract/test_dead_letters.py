@@ -22,8 +22,8 @@ def policy(target: str, count: int = 1) -> str:
     return json.dumps({"deadLetterTargetArn": arn(target), "maxReceiveCount": count})
 
 
-def receive(client: Any, queue: str, *, timeout_s: int = 0, wait_s: int = 0) -> list[dict[str, Any]]:
-    answer = client.receive_message(
+def receive(sqs: Any, queue: str, *, timeout_s: int = 0, wait_s: int = 0) -> list[dict[str, Any]]:
+    answer = sqs.receive_message(
         QueueUrl=queue,
         MaxNumberOfMessages=10,
         VisibilityTimeout=timeout_s,
@@ -35,10 +35,10 @@ def receive(client: Any, queue: str, *, timeout_s: int = 0, wait_s: int = 0) -> 
     return messages
 
 
-def counts(client: Any, queue: str) -> tuple[str, str]:
+def counts(sqs: Any, queue: str) -> tuple[str, str]:
     """Visible, and in flight."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    shown = client.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    shown = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
     return shown[names[0]], shown[names[1]]
 
 
@@ -55,24 +55,24 @@ def orders(new_queue: NewQueue, letters: str) -> str:
 
 
 def test_a_message_moves_on_the_receive_that_would_exceed_its_limit_and_not_before(
-    client: Any, new_queue: NewQueue, letters: str
+    sqs: Any, new_queue: NewQueue, letters: str
 ) -> None:
     orders = new_queue(RedrivePolicy=policy(letters, 2))
-    client.send_message(QueueUrl=orders, MessageBody="poison")
+    sqs.send_message(QueueUrl=orders, MessageBody="poison")
     for count in ("1", "2"):
-        [message] = receive(client, orders)
+        [message] = receive(sqs, orders)
         assert message["Attributes"]["ApproximateReceiveCount"] == count
-    assert receive(client, letters) == []
+    assert receive(sqs, letters) == []
 
-    assert receive(client, orders) == []
-    assert len(receive(client, letters, wait_s=10)) == 1
-    eventually(lambda: counts(client, orders) == ("0", "0"))
+    assert receive(sqs, orders) == []
+    assert len(receive(sqs, letters, wait_s=10)) == 1
+    eventually(lambda: counts(sqs, orders) == ("0", "0"))
 
 
 def test_a_dead_letter_keeps_its_id_contents_age_and_receive_count_and_gains_its_source(
-    client: Any, orders: str, letters: str
+    sqs: Any, orders: str, letters: str
 ) -> None:
-    sent = client.send_message(
+    sent = sqs.send_message(
         QueueUrl=orders,
         MessageBody="poison ☠",
         MessageAttributes={
@@ -81,10 +81,10 @@ def test_a_dead_letter_keeps_its_id_contents_age_and_receive_count_and_gains_its
         },
         MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988"}},
     )
-    [before] = receive(client, orders)
+    [before] = receive(sqs, orders)
     assert "DeadLetterQueueSourceArn" not in before["Attributes"]
-    assert receive(client, orders) == []
-    [after] = receive(client, letters, wait_s=10)
+    assert receive(sqs, orders) == []
+    [after] = receive(sqs, letters, wait_s=10)
 
     assert after["MessageId"] == sent["MessageId"]
     for name in ("Body", "MD5OfBody", "MessageAttributes", "MD5OfMessageAttributes"):
@@ -97,107 +97,105 @@ def test_a_dead_letter_keeps_its_id_contents_age_and_receive_count_and_gains_its
 
 
 def test_the_source_of_a_dead_letter_is_shown_when_it_is_asked_for_by_name(
-    client: Any, orders: str, letters: str
+    sqs: Any, orders: str, letters: str
 ) -> None:
-    client.send_message(QueueUrl=orders, MessageBody="poison")
-    receive(client, orders)
-    receive(client, orders)
+    sqs.send_message(QueueUrl=orders, MessageBody="poison")
+    receive(sqs, orders)
+    receive(sqs, orders)
 
-    answer = client.receive_message(
+    answer = sqs.receive_message(
         QueueUrl=letters, WaitTimeSeconds=10, AttributeNames=["DeadLetterQueueSourceArn"]
     )
     [message] = answer["Messages"]
     assert message["Attributes"] == {"DeadLetterQueueSourceArn": arn(orders)}
 
 
-def test_a_receive_gets_what_lives_and_leaves_out_what_is_dead(
-    client: Any, orders: str, letters: str
-) -> None:
-    client.send_message(QueueUrl=orders, MessageBody="dead")
-    receive(client, orders)
-    client.send_message(QueueUrl=orders, MessageBody="alive")
+def test_a_receive_gets_what_lives_and_leaves_out_what_is_dead(sqs: Any, orders: str, letters: str) -> None:
+    sqs.send_message(QueueUrl=orders, MessageBody="dead")
+    receive(sqs, orders)
+    sqs.send_message(QueueUrl=orders, MessageBody="alive")
 
-    assert [message["Body"] for message in receive(client, orders)] == ["alive"]
-    assert [message["Body"] for message in receive(client, letters, wait_s=10)] == ["dead"]
+    assert [message["Body"] for message in receive(sqs, orders)] == ["alive"]
+    assert [message["Body"] for message in receive(sqs, letters, wait_s=10)] == ["dead"]
 
 
 def test_a_long_poll_that_meets_only_dead_messages_waits_on_for_one_that_lives(
-    server: Server, client: Any, orders: str, letters: str
+    server: Server, sqs: Any, orders: str, letters: str
 ) -> None:
-    client.send_message(QueueUrl=orders, MessageBody="dead")
-    receive(client, orders)
+    sqs.send_message(QueueUrl=orders, MessageBody="dead")
+    receive(sqs, orders)
     with ThreadPoolExecutor(1) as thread:
-        polling = thread.submit(receive, client, orders, wait_s=20)
+        polling = thread.submit(receive, sqs, orders, wait_s=20)
         assert [message["Body"] for message in receive(server.client(), letters, wait_s=10)] == ["dead"]
         assert not polling.done()
 
-        client.send_message(QueueUrl=orders, MessageBody="alive")
+        sqs.send_message(QueueUrl=orders, MessageBody="alive")
         assert [message["Body"] for message in polling.result()] == ["alive"]
 
 
 def test_a_long_poll_on_a_dead_letter_queue_is_answered_when_a_message_comes(
-    client: Any, orders: str, letters: str
+    sqs: Any, orders: str, letters: str
 ) -> None:
-    client.send_message(QueueUrl=orders, MessageBody="dead")
-    receive(client, orders)
+    sqs.send_message(QueueUrl=orders, MessageBody="dead")
+    receive(sqs, orders)
     with ThreadPoolExecutor(1) as thread:
-        polling = thread.submit(receive, client, letters, wait_s=20)
-        assert receive(client, orders) == []
+        polling = thread.submit(receive, sqs, letters, wait_s=20)
+        assert receive(sqs, orders) == []
 
         assert [message["Body"] for message in polling.result()] == ["dead"]
 
 
 def test_an_old_handle_neither_deletes_nor_changes_a_message_that_has_moved(
-    client: Any, orders: str, letters: str
+    sqs: Any, orders: str, letters: str
 ) -> None:
-    client.send_message(QueueUrl=orders, MessageBody="poison")
-    [message] = receive(client, orders)
-    receive(client, orders)
-    assert len(receive(client, letters, wait_s=10)) == 1
+    sqs.send_message(QueueUrl=orders, MessageBody="poison")
+    [message] = receive(sqs, orders)
+    receive(sqs, orders)
+    assert len(receive(sqs, letters, wait_s=10)) == 1
 
-    client.delete_message(QueueUrl=orders, ReceiptHandle=message["ReceiptHandle"])
-    with pytest.raises(client.exceptions.ClientError, match="InvalidParameterValue"):
-        client.change_message_visibility(
+    sqs.delete_message(QueueUrl=orders, ReceiptHandle=message["ReceiptHandle"])
+    with pytest.raises(sqs.exceptions.ClientError, match="InvalidParameterValue"):
+        sqs.change_message_visibility(
             QueueUrl=orders, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
         )
-    assert len(receive(client, letters)) == 1
+    assert len(receive(sqs, letters)) == 1
 
 
-def test_without_its_policy_a_queue_keeps_its_messages(client: Any, orders: str, letters: str) -> None:
-    client.send_message(QueueUrl=orders, MessageBody="poison")
-    receive(client, orders)
-    client.set_queue_attributes(QueueUrl=orders, Attributes={"RedrivePolicy": ""})
+def test_without_its_policy_a_queue_keeps_its_messages(sqs: Any, orders: str, letters: str) -> None:
+    sqs.send_message(QueueUrl=orders, MessageBody="poison")
+    receive(sqs, orders)
+    sqs.set_queue_attributes(QueueUrl=orders, Attributes={"RedrivePolicy": ""})
 
-    assert len(receive(client, orders)) == 1
-    assert counts(client, letters) == ("0", "0")
+    assert len(receive(sqs, orders)) == 1
+    assert counts(sqs, letters) == ("0", "0")
 
 
 def test_a_message_keeps_its_id_through_two_dead_letter_queues(
-    client: Any, new_queue: NewQueue, letters: str
+    sqs: Any, new_queue: NewQueue, letters: str
 ) -> None:
     middle = new_queue(RedrivePolicy=policy(letters, 2))
     orders = new_queue(RedrivePolicy=policy(middle))
-    message_id = client.send_message(QueueUrl=orders, MessageBody="poison")["MessageId"]
-    receive(client, orders)
-    receive(client, orders)
-    assert [message["MessageId"] for message in receive(client, middle, wait_s=10)] == [message_id]
-    receive(client, middle)
+    message_id = sqs.send_message(QueueUrl=orders, MessageBody="poison")["MessageId"]
+    receive(sqs, orders)
+    receive(sqs, orders)
+    assert [message["MessageId"] for message in receive(sqs, middle, wait_s=10)] == [message_id]
+    receive(sqs, middle)
 
-    [message] = receive(client, letters, wait_s=10)
+    [message] = receive(sqs, letters, wait_s=10)
     assert message["MessageId"] == message_id
     assert message["Attributes"]["DeadLetterQueueSourceArn"] == arn(middle)
 
 
-def test_many_dead_letters_all_arrive_once(client: Any, orders: str, letters: str) -> None:
+def test_many_dead_letters_all_arrive_once(sqs: Any, orders: str, letters: str) -> None:
     ids = set()
     for batch in range(20):
         entries = [{"Id": str(each), "MessageBody": f"poison {batch} {each}"} for each in range(10)]
-        answer = client.send_message_batch(QueueUrl=orders, Entries=entries)
+        answer = sqs.send_message_batch(QueueUrl=orders, Entries=entries)
         ids |= {sent["MessageId"] for sent in answer["Successful"]}
-    while receive(client, orders):
+    while receive(sqs, orders):
         pass
     found: list[str] = []
-    while messages := receive(client, letters, timeout_s=600, wait_s=1):
+    while messages := receive(sqs, letters, timeout_s=600, wait_s=1):
         found += [message["MessageId"] for message in messages]
 
     assert sorted(found) == sorted(ids)

@@ -11,7 +11,7 @@ from tests.contract.wire import refused
 TEXT = {"DataType": "String", "StringValue": "hello"}
 MIXED: dict[str, Any] = {
     "Hello": TEXT,
-    "Help.me": {"DataType": "String.json", "StringValue": "{}"},
+    "Help.me": {"DataType": "String.json", "StringValue": '{"a+b&c=%20": "<&>\\r"}\r'},
     "count": {"DataType": "Number", "StringValue": "-12.5e3"},
     "picture": {"DataType": "Binary.png", "BinaryValue": b"\x89PNG\x00\xff"},
 }

@@ -1,196 +1,66 @@
-"""What a client of the Query protocol sees: a real one, and requests as one would write them by hand."""
+"""What is special about the Query protocol: its forms and URLs, its XML, and its older JSON."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
-from botocore.auth import SigV4Auth, SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
+from tests.contract.forms import FORM_TYPE, get, post_form, told
 from tests.contract.query_client import query_client
-from tests.contract.wire import Answer, refused
-from tests.server import ACCESS_KEY_ID, ACCOUNT, REGION, SECRET_ACCESS_KEY, Server
+from tests.contract.wire import Answer, exchange, refused
+from tests.server import ACCOUNT, Server
 
-KEY = Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY)
-GARBAGE = 'The input receipt handle "garbage" is not a valid receipt handle.'
-
-
-@pytest.fixture(scope="module")
-def query(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A botocore client that speaks Query and lets wrong parameters through."""
-    return query_client(server, tmp_path_factory.mktemp("query"), parameter_validation=False)
+XMLNS = 'xmlns="http://queue.amazonaws.com/doc/2012-11-05/"'
 
 
-def request(
-    method: str, url: str, parameters: dict[str, str], *, presigned: bool = False, **headers: str
-) -> Answer:
-    """One signed request with its parameters in the query of a GET, or in the form of a POST."""
-    body = urlencode(parameters, quote_via=quote).encode()
-    if method == "GET":
-        url, body = f"{url}?{body.decode()}", b""
-    else:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-    signed = AWSRequest(method, url, headers, body)
-    signer = SigV4QueryAuth(KEY, "sqs", REGION) if presigned else SigV4Auth(KEY, "sqs", REGION)
-    signer.add_auth(signed)
-    parts = urlsplit(signed.url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
-    try:
-        target = f"{parts.path or '/'}?{parts.query}"
-        connection.request(method, target.rstrip("?"), body, dict(signed.headers.items()))
-        response = connection.getresponse()
-        received = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, received, response.read())
-    finally:
-        connection.close()
+def older_json(url: str, action: str, **parameters: str) -> Any:
+    """The answer to a GET that accepts JSON."""
+    answer = get(url, {"Action": action, **parameters}, Accept="application/json")
+    assert answer.headers["content-type"] == "application/json"
+    return json.loads(answer.body)
 
 
-# A real client
+def bodies(sqs: Any, queue: str) -> list[str]:
+    answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+    return [message["Body"] for message in answer.get("Messages", [])]
 
 
-def test_a_queue_is_created_found_listed_and_deleted(query: Any, server: Server, new_name: Any) -> None:
-    name = new_name()
-    created = query.create_queue(QueueName=name, Attributes={"DelaySeconds": "5"}, tags={"team": "blue"})
-    url = f"{server.url}/{ACCOUNT}/{name}"
-
-    assert created["QueueUrl"] == url
-    assert query.get_queue_url(QueueName=name)["QueueUrl"] == url
-    assert query.list_queues(QueueNamePrefix=name)["QueueUrls"] == [url]
-    shown = query.get_queue_attributes(QueueUrl=url, AttributeNames=["DelaySeconds", "QueueArn"])
-    assert shown["Attributes"] == {"DelaySeconds": "5", "QueueArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"}
-    query.delete_queue(QueueUrl=url)
-    assert "QueueUrls" not in query.list_queues(QueueNamePrefix=name)
+# Forms
 
 
-def test_pages_of_queues_follow_each_other(query: Any, new_name: Any) -> None:
-    prefix = new_name()
-    urls = [query.create_queue(QueueName=f"{prefix}-{number}")["QueueUrl"] for number in range(3)]
-
-    first = query.list_queues(QueueNamePrefix=prefix, MaxResults=2)
-    second = query.list_queues(QueueNamePrefix=prefix, MaxResults=2, NextToken=first["NextToken"])
-    assert first["QueueUrls"] + second["QueueUrls"] == urls
-    assert "NextToken" not in second
-
-
-def test_a_message_goes_through_with_all_that_belongs_to_it(query: Any, queue: str) -> None:
-    body = "text <&>\"' with a tab\t, both line ends \r\n \n, ü, 🎉 and \ufffd"
-    attributes = {
-        "text": {"DataType": "String.x", "StringValue": "a b+c&d=e\r"},
-        "number": {"DataType": "Number", "StringValue": "-1.5e3"},
-        "bytes": {"DataType": "Binary", "BinaryValue": bytes(range(256))},
-    }
-    trace = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-2-3"}}
-    sent = query.send_message(
-        QueueUrl=queue, MessageBody=body, MessageAttributes=attributes, MessageSystemAttributes=trace
-    )
-    [message] = query.receive_message(
-        QueueUrl=queue,
-        AttributeNames=["ApproximateReceiveCount"],
-        MessageSystemAttributeNames=["AWSTraceHeader"],
-        MessageAttributeNames=["All"],
-    )["Messages"]
-
-    assert message["Body"] == body
-    assert sent["MD5OfMessageBody"] == message["MD5OfBody"] == hashlib.md5(body.encode()).hexdigest()
-    assert sent["MessageId"] == message["MessageId"]
-    assert message["MessageAttributes"] == attributes
-    assert sent["MD5OfMessageAttributes"] == message["MD5OfMessageAttributes"]
-    assert message["Attributes"] == {"ApproximateReceiveCount": "1", "AWSTraceHeader": "Root=1-2-3"}
-    query.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-    assert "Messages" not in query.receive_message(QueueUrl=queue, WaitTimeSeconds=0)
-
-
-def test_both_protocols_give_the_same_digests(query: Any, sqs: Any, queue: str) -> None:
+def test_both_protocols_give_the_same_digests(query_sqs: Any, json_sqs: Any, queue: str) -> None:
     message = {
         "QueueUrl": queue,
         "MessageBody": "x\r\n",
         "MessageAttributes": {"a": {"DataType": "Binary", "BinaryValue": b"\x00\xff"}},
     }
-    of_json, of_query = (client.send_message(**message) for client in (sqs, query))
+    of_json, of_query = (sqs.send_message(**message) for sqs in (json_sqs, query_sqs))
 
     for digest in ("MD5OfMessageBody", "MD5OfMessageAttributes"):
         assert of_json[digest] == of_query[digest]
 
 
-def test_batches_answer_each_entry(query: Any, queue: str) -> None:
-    entries = [{"Id": f"id-{number}", "MessageBody": f"body {number}"} for number in range(9)]
-    sent = query.send_message_batch(QueueUrl=queue, Entries=[*entries, {"Id": "bad", "MessageBody": "\x01"}])
-    assert [each["Id"] for each in sent["Successful"]] == [each["Id"] for each in entries]
-    [failed] = sent["Failed"]
-    assert (failed["Id"], failed["Code"], failed["SenderFault"]) == ("bad", "InvalidMessageContents", True)
-
-    received = query.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
-    handles = [{"Id": str(n), "ReceiptHandle": each["ReceiptHandle"]} for n, each in enumerate(received)]
-    changed = query.change_message_visibility_batch(
-        QueueUrl=queue, Entries=[each | {"VisibilityTimeout": 600} for each in handles]
-    )
-    assert len(changed["Successful"]) == len(handles) == 9
-    deleted = query.delete_message_batch(
-        QueueUrl=queue, Entries=[*handles, {"Id": "bad", "ReceiptHandle": "garbage"}]
-    )
-    assert len(deleted["Successful"]) == 9
-    assert [each["Code"] for each in deleted["Failed"]] == ["ReceiptHandleIsInvalid"]
-
-
-def test_a_long_poll_waits_for_a_message(query: Any, sqs: Any, queue: str) -> None:
-    sqs.send_message(QueueUrl=queue, MessageBody="delayed", DelaySeconds=1)
-
-    [message] = query.receive_message(QueueUrl=queue, WaitTimeSeconds=20)["Messages"]
-    assert message["Body"] == "delayed"
-
-
-# Refusals, as a real client sees them
-
-
-def test_a_missing_queue_is_missing_for_this_wsdl_version(query: Any) -> None:
-    with refused("NonExistentQueue") as seen:
-        query.send_message(QueueUrl="no-such-queue", MessageBody="x")
-    assert seen.text == "The specified queue does not exist for this wsdl version."
-    with pytest.raises(query.exceptions.QueueDoesNotExist):
-        query.get_queue_url(QueueName="no-such-queue")
-
-
-def test_wrong_values_are_refused_in_the_words_of_aws(query: Any, queue: str) -> None:
-    wrong = "Value {} for parameter MaxNumberOfMessages is invalid. Reason: {}"
-    with refused("InvalidParameterValue", wrong.format("11", "Must be between 1 and 10, if provided.")):
-        query.receive_message(QueueUrl=queue, MaxNumberOfMessages=11)
-    with refused("InvalidParameterValue", wrong.format("many", "Must be an integer.")):
-        query.receive_message(QueueUrl=queue, MaxNumberOfMessages="many")
-    with refused("MissingParameter", "The request must contain the parameter MessageBody."):
-        query.send_message(QueueUrl=queue, MessageBody="")
-    with refused("ReceiptHandleIsInvalid", GARBAGE):
-        query.delete_message(QueueUrl=queue, ReceiptHandle="garbage")
-
-
-def test_wrong_batches_are_refused_as_a_whole(query: Any, queue: str) -> None:
-    entry = {"Id": "a", "MessageBody": "x"}
+def test_a_text_that_is_not_the_number_it_should_be_is_refused(query_sqs: Any, queue: str) -> None:
     with refused(
-        "EmptyBatchRequest", "There should be at least one SendMessageBatchRequestEntry in the request."
+        "InvalidParameterValue",
+        "Value many for parameter MaxNumberOfMessages is invalid. Reason: Must be an integer.",
     ):
-        query.send_message_batch(QueueUrl=queue, Entries=[])
-    with refused("BatchEntryIdsNotDistinct", "Id a repeated."):
-        query.send_message_batch(QueueUrl=queue, Entries=[entry, entry])
-    with refused("TooManyEntriesInBatchRequest"):
-        query.send_message_batch(QueueUrl=queue, Entries=[entry | {"Id": str(n)} for n in range(11)])
-    with refused("BatchRequestTooLong"):
-        query.send_message_batch(QueueUrl=queue, Entries=[entry | {"MessageBody": "x" * 1_048_577}])
+        query_sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages="many")
 
 
-def test_the_longest_message_may_be_all_escapes(query: Any, queue: str) -> None:
+def test_the_longest_message_may_be_all_escapes(query_sqs: Any, queue: str) -> None:
     body = "ü" * 524_288
-    query.send_message(QueueUrl=queue, MessageBody=body)
+    query_sqs.send_message(QueueUrl=queue, MessageBody=body)
 
-    assert query.receive_message(QueueUrl=queue)["Messages"][0]["Body"] == body
+    assert bodies(query_sqs, queue) == [body]
 
 
-def test_a_form_changed_after_signing_is_refused(server: Server, tmp_path: Path, queue: str) -> None:
+def test_a_form_changed_after_signing_is_refused(
+    server: Server, json_sqs: Any, tmp_path: Path, queue: str
+) -> None:
     def tamper(request: Any, **_: Any) -> None:
         request.body = request.body.replace("one", "two")
 
@@ -198,45 +68,131 @@ def test_a_form_changed_after_signing_is_refused(server: Server, tmp_path: Path,
     client.meta.events.register("before-send.sqs.SendMessage", tamper)
     with refused("SignatureDoesNotMatch", status=403):
         client.send_message(QueueUrl=queue, MessageBody="one")
+    assert bodies(json_sqs, queue) == []
 
 
-# Requests by hand
+def test_unknown_parameters_are_ignored(server: Server, queue: str) -> None:
+    form = b"Action=ReceiveMessage&QueueUrl=%s&Colour=red&A.1.B=2" % queue.encode()
+
+    assert exchange("POST", server.url, FORM_TYPE, form).status == 200
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [
+        (b"Action=ListQueues&QueueNamePrefix=%zz", "InvalidQueryParameter"),
+        (b"Action=ListQueues&QueueNamePrefix=%ff", "InvalidQueryParameter"),
+        (b"Action=ListQueues&Version=1999-01-01", "NoSuchVersion"),
+        (b"Action=Fly", "InvalidAction"),
+    ],
+)
+def test_a_form_that_means_nothing_is_refused_in_xml(server: Server, form: bytes, code: str) -> None:
+    error = told(exchange("POST", server.url, FORM_TYPE, form))
+
+    assert (error.status, error.code, error.blame) == (400, code, "Sender")
+
+
+def test_an_operation_that_gives_nothing_answers_with_a_request_id_only(server: Server, queue: str) -> None:
+    answer = post_form(server.url, "DeleteQueue", {"QueueUrl": queue})
+
+    request_id = answer.headers["x-amzn-requestid"]
+    assert answer.body.decode() == (
+        f'<?xml version="1.0"?><DeleteQueueResponse {XMLNS}><ResponseMetadata><RequestId>{request_id}'
+        "</RequestId></ResponseMetadata></DeleteQueueResponse>"
+    )
+
+
+# URLs
 
 
 @pytest.mark.parametrize(("method", "presigned"), [("GET", False), ("GET", True), ("POST", False)])
-def test_the_url_of_a_queue_takes_requests_about_it(
-    server: Server, queue: str, method: str, presigned: bool
-) -> None:
-    sent = request(method, queue, {"Action": "SendMessage", "MessageBody": "a b+c"}, presigned=presigned)
-    received = request(
-        method, queue, {"Action": "ReceiveMessage", "AttributeName.1": "All"}, presigned=presigned
-    )
+def test_the_url_of_a_queue_takes_requests_about_it(queue: str, method: str, presigned: bool) -> None:
+    def ask(action: str, **parameters: str) -> Answer:
+        if method == "POST":
+            return post_form(queue, action, parameters)
+        return get(queue, {"Action": action, **parameters}, presigned=presigned)
+
+    sent = ask("SendMessage", MessageBody="a b+c")
+    received = ask("ReceiveMessage")
 
     assert (sent.status, sent.headers["content-type"]) == (200, "text/xml")
-    assert sent.body.startswith(
-        b'<?xml version="1.0"?><SendMessageResponse xmlns="http://queue.amazonaws.com/doc/2012-11-05/">'
-        b"<SendMessageResult><MD5OfMessageBody>"
+    assert sent.body.decode().startswith(
+        f'<?xml version="1.0"?><SendMessageResponse {XMLNS}><SendMessageResult><MD5OfMessageBody>'
     )
-    assert b"<Body>a b+c</Body><Attribute><Name>" in received.body
+    assert b"<Body>a b+c</Body>" in received.body
     assert received.headers["x-amzn-requestid"].encode() in received.body
 
 
-def test_an_action_that_a_queue_does_not_have_is_not_valid_there(server: Server, queue: str) -> None:
+def test_the_root_takes_gets_of_every_action(server: Server, json_sqs: Any, new_name: Any) -> None:
+    name, root = new_name(), f"{server.url}/"
+    created = get(root, {"Action": "CreateQueue", "QueueName": name})
+    url = f"{server.url}/{ACCOUNT}/{name}"
+
+    assert f"<QueueUrl>{url}</QueueUrl>" in created.body.decode()
+    assert url.encode() in get(root, {"Action": "ListQueues", "QueueNamePrefix": name}).body
+    assert get(root, {"Action": "SendMessage", "QueueUrl": url, "MessageBody": "x"}).status == 200
+    assert bodies(json_sqs, url) == ["x"]
+
+
+def test_a_queue_url_among_the_parameters_overrides_that_of_the_request(
+    json_sqs: Any, new_queue: Any
+) -> None:
+    meant, path = new_queue(), new_queue()
+    for number, queue_url in enumerate((meant, meant.rpartition("/")[2])):
+        parameters = {"Action": "SendMessage", "QueueUrl": queue_url, "MessageBody": str(number)}
+        assert get(path, parameters).status == 200
+
+    assert bodies(json_sqs, meant) == ["0", "1"]
+    assert bodies(json_sqs, path) == []
+
+
+def test_an_action_that_a_queue_does_not_have_is_not_valid_there(queue: str) -> None:
     for action in ("ListQueues", "CreateQueue", "Fly"):
-        answer = request("GET", queue, {"Action": action})
-        assert answer.status == 400
-        assert f"<Code>InvalidAction</Code><Message>The action {action} is not valid" in answer.body.decode()
+        error = told(get(queue, {"Action": action, "QueueName": "x"}))
+        assert (error.status, error.code) == (400, "InvalidAction")
+        assert error.text == f"The action {action} is not valid for this endpoint."
 
 
-def test_a_visit_to_a_queue_is_an_unknown_operation(server: Server, queue: str) -> None:
+@pytest.mark.parametrize("accept", ["application/json", "*/*"])
+def test_a_visit_without_an_action_is_an_unknown_operation_in_xml(
+    server: Server, queue: str, accept: str
+) -> None:
     for url in (queue, f"{server.url}/"):
-        answer = request("GET", url, {}, Accept="application/json")
+        answer = get(url, {}, Accept=accept)
         assert (answer.status, answer.body) == (404, b"<UnknownOperationException/>\n")
+        assert answer.headers["content-type"] == "text/xml"
 
 
-def test_whoever_accepts_json_gets_the_older_json(server: Server, sqs: Any, queue: str) -> None:
-    sqs.send_message(QueueUrl=queue, MessageBody="x")
+# The older JSON
 
-    answer = request("GET", queue, {"Action": "ReceiveMessage"}, Accept="application/json")
-    [message] = json.loads(answer.body)["ReceiveMessageResponse"]["ReceiveMessageResult"]["messages"]
+
+def test_whoever_accepts_json_gets_messages_in_the_older_json(json_sqs: Any, queue: str) -> None:
+    json_sqs.send_message(QueueUrl=queue, MessageBody="x")
+    names = {"AttributeName.1": "ApproximateReceiveCount"}
+
+    answer = older_json(queue, "ReceiveMessage", **names)["ReceiveMessageResponse"]
+    [message] = answer["ReceiveMessageResult"]["messages"]
     assert message["Body"] == "x"
+    assert message["Attributes"] == [{"Name": "ApproximateReceiveCount", "Value": "1"}]
+    assert len(answer["ResponseMetadata"]["RequestId"]) == 36
+    nothing = older_json(queue, "ReceiveMessage")["ReceiveMessageResponse"]["ReceiveMessageResult"]
+    assert nothing == {"messages": None}
+
+
+def test_attributes_are_lists_of_names_and_values_in_the_older_json(queue: str) -> None:
+    names = {"AttributeName.1": "DelaySeconds", "AttributeName.2": "VisibilityTimeout"}
+
+    answer = older_json(queue, "GetQueueAttributes", **names)["GetQueueAttributesResponse"]
+    shown = {each["Name"]: each["Value"] for each in answer["GetQueueAttributesResult"]["Attributes"]}
+    assert shown == {"DelaySeconds": "0", "VisibilityTimeout": "30"}
+
+
+def test_an_error_in_the_older_json_has_the_code_and_the_text_of_query(queue: str) -> None:
+    answer = older_json(f"{queue}-not", "ReceiveMessage")
+
+    assert answer["Error"] == {
+        "Code": "AWS.SimpleQueueService.NonExistentQueue",
+        "Message": "The specified queue does not exist for this wsdl version.",
+        "Type": "Sender",
+    }
+    assert len(answer["RequestId"]) == 36

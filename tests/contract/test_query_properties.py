@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 from xml.etree import ElementTree
 
 import pytest
-from botocore.serialize import create_serializer
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.fuzz import HANDLE, REQUESTS
-from tests.contract.test_requests_properties import prepare
-from tests.contract.wire import SERVED
-from tests.frontend.app_driver import AppDriver
+from tests.contract.forms import Pairs, pairs_of
+from tests.contract.fuzz import FIFO_NAME, QUEUE_NAME, picture, prepare, requests, still_app
+from tests.frontend.app_driver import ACCOUNT, AppDriver
 from tests.protocol.query_model import NESTED_SERVICE, QUERY_SERVICE
-from tests.protocol.service_model import OPERATION_NAMES
 from waystation.frontend.http_messages import Request
 
-Pairs = list[tuple[str, str]]
+ACCEPTED = ["*/*", "application/json"]
+PATHS = ["/", "/", "/", f"/{ACCOUNT}/{QUEUE_NAME}", f"/{ACCOUNT}/{FIFO_NAME}", "/nowhere"]
 
 VALUES = st.sampled_from(["", "0", "-1", "x", "1.5", "99999999999999999999", "\x00", "\ufffe"]) | st.text(
     max_size=5
@@ -28,10 +27,8 @@ VALUES = st.sampled_from(["", "0", "-1", "x", "1.5", "99999999999999999999", "\x
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[AppDriver]:
-    with AppDriver(carries=False) as driver:
-        # No example may take a receive's whole waiting time.
-        driver.backend.drain()
-        yield driver
+    with still_app() as app:
+        yield app
 
 
 @st.composite
@@ -52,12 +49,8 @@ def mutated(draw: st.DrawFn, pairs: Pairs) -> Pairs:
 @st.composite
 def forms(draw: st.DrawFn) -> tuple[str, bytes]:
     """An operation, and a form for it: as it should be, with a wrong parameter, or with wrong bytes."""
-    operation = draw(st.sampled_from([*SERVED * 3, *OPERATION_NAMES]))
-    model = draw(st.sampled_from([QUERY_SERVICE, NESTED_SERVICE])).operation_model(operation)
-    serialized = create_serializer("query", include_validation=False).serialize_to_request(
-        draw(REQUESTS[operation]), model
-    )
-    pairs = [(name, str(value)) for name, value in serialized["body"].items()]
+    operation, members = draw(requests())
+    pairs = pairs_of(operation, members, draw(st.sampled_from([QUERY_SERVICE, NESTED_SERVICE])))
     damage = draw(st.sampled_from(["none", "none", "parameter", "bytes"]))
     if damage == "parameter":
         pairs = draw(mutated(pairs))
@@ -68,18 +61,26 @@ def forms(draw: st.DrawFn) -> tuple[str, bytes]:
     return operation, form
 
 
-@settings(max_examples=1_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(forms())
-def test_no_form_fails_and_a_refused_one_changes_nothing(app: AppDriver, drawn: tuple[str, bytes]) -> None:
+@settings(max_examples=1_500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(forms(), st.sampled_from(["GET", "POST"]), st.sampled_from(PATHS), st.sampled_from(ACCEPTED))
+def test_no_form_fails_and_a_refused_one_changes_nothing(
+    app: AppDriver, drawn: tuple[str, bytes], method: str, path: str, accept: str
+) -> None:
     operation, form = drawn
-    form = form.replace(urlencode({"": HANDLE})[1:].encode(), prepare(app).encode())
-    before = app.picture()
+    for stand_in, value in prepare(app).items():
+        form = form.replace(quote_plus(stand_in).encode(), quote_plus(value).encode())
+    before = picture(app)
 
-    headers = {"host": "queues.test:9324", "content-type": "application/x-www-form-urlencoded"}
-    response = app.handle(Request("POST", "/", "/", "", headers, form, secure=False))
+    headers = {"host": "queues.test:9324", "accept": accept}
+    headers["content-type"] = "application/x-www-form-urlencoded"
+    query, body = (form.decode("latin-1"), b"") if method == "GET" else ("", form)
+    response = app.handle(Request(method, f"{path}?{query}", path, query, headers, body, secure=False))
 
     event(f"{operation}: {response.status}")
     assert response.status in (200, 400, 403, 404)
-    assert ElementTree.fromstring(response.body).tag
+    if accept == "*/*" or b"<UnknownOperationException" in response.body:
+        assert ElementTree.fromstring(response.body).tag
+    else:
+        assert json.loads(response.body)
     if response.status != 200:
-        assert app.picture() == before
+        assert picture(app) == before

@@ -105,13 +105,20 @@ def test_an_attribute_that_nobody_can_set_is_unknown(
 
 
 def test_a_standard_queue_knows_no_attribute_of_fifo_queues(sqs: Any, queue: str, new_name: NewName) -> None:
-    with refused("InvalidAttributeName", "Unknown Attribute FifoQueue."):
-        sqs.create_queue(QueueName=new_name(), Attributes={"FifoQueue": "false"})
-    with refused(
-        "InvalidAttributeName",
-        "You can specify the DeduplicationScope only when FifoQueue is set to true.",
-    ):
-        change(sqs, queue, DeduplicationScope="queue")
+    values = {
+        "FifoQueue": "false",
+        "ContentBasedDeduplication": "false",
+        "DeduplicationScope": "queue",
+        "FifoThroughputLimit": "perQueue",
+    }
+    for name, value in values.items():
+        text = f"You can specify the {name} only when FifoQueue is set to true."
+        if name in ("FifoQueue", "ContentBasedDeduplication"):
+            text = f"Unknown Attribute {name}."
+        with refused("InvalidAttributeName", text):
+            sqs.create_queue(QueueName=new_name(), Attributes={name: value})
+        with refused("InvalidAttributeName", text):
+            change(sqs, queue, **{name: value})
 
 
 def test_a_change_moves_the_time_of_the_last_modification_only(sqs: Any, queue: str) -> None:

@@ -23,19 +23,19 @@ def policy(target_arn: object, count: object = 3) -> str:
     return json.dumps({"deadLetterTargetArn": target_arn, "maxReceiveCount": count})
 
 
-def change(client: Any, queue: str, **values: str) -> None:
-    client.set_queue_attributes(QueueUrl=queue, Attributes=values)
+def change(sqs: Any, queue: str, **values: str) -> None:
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes=values)
 
 
-def shown(client: Any, queue: str, name: str) -> str | None:
-    answer = client.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])
+def shown(sqs: Any, queue: str, name: str) -> str | None:
+    answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])
     value: str | None = answer.get("Attributes", {}).get(name)
     return value
 
 
-def sources(client: Any, queue: str, **page: Any) -> list[str]:
+def sources(sqs: Any, queue: str, **page: Any) -> list[str]:
     # XML cannot tell an empty list from none.
-    answer = client.list_dead_letter_source_queues(QueueUrl=queue, **page)
+    answer = sqs.list_dead_letter_source_queues(QueueUrl=queue, **page)
     return list(answer.get("queueUrls", []))
 
 
@@ -50,26 +50,26 @@ def dead(new_queue: NewQueue) -> str:
 
 @pytest.mark.parametrize("count", [1, 1_000, "5"])
 def test_a_redrive_policy_is_echoed_as_it_was_given_and_removed_by_an_empty_one(
-    client: Any, queue: str, dead: str, count: int | str
+    sqs: Any, queue: str, dead: str, count: int | str
 ) -> None:
     text = policy(arn(dead), count).replace(",", " ,\n")
-    change(client, queue, RedrivePolicy=text)
-    assert shown(client, queue, "RedrivePolicy") == text
+    change(sqs, queue, RedrivePolicy=text)
+    assert shown(sqs, queue, "RedrivePolicy") == text
 
-    change(client, queue, RedrivePolicy="")
-    assert shown(client, queue, "RedrivePolicy") is None
+    change(sqs, queue, RedrivePolicy="")
+    assert shown(sqs, queue, "RedrivePolicy") is None
 
 
 def test_a_queue_is_created_with_a_redrive_policy_and_found_again_by_an_equal_one(
-    client: Any, dead: str, new_name: NewName
+    sqs: Any, dead: str, new_name: NewName
 ) -> None:
     name, text = new_name(), policy(arn(dead))
-    url = client.create_queue(QueueName=name, Attributes={"RedrivePolicy": text})["QueueUrl"]
+    url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": text})["QueueUrl"]
 
     same = text.replace(" ", "")
-    assert client.create_queue(QueueName=name, Attributes={"RedrivePolicy": same})["QueueUrl"] == url
+    assert sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": same})["QueueUrl"] == url
     with refused("QueueAlreadyExists"):
-        client.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy(arn(dead), 4)})
+        sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy(arn(dead), 4)})
 
 
 @pytest.mark.parametrize(
@@ -103,52 +103,52 @@ def test_a_queue_is_created_with_a_redrive_policy_and_found_again_by_an_equal_on
     ],
 )
 def test_a_redrive_policy_that_cannot_be_is_refused(
-    client: Any, queue: str, new_name: NewName, text: str, reason: str
+    sqs: Any, queue: str, new_name: NewName, text: str, reason: str
 ) -> None:
     expected = f"Value {text} for parameter RedrivePolicy is invalid. Reason: {reason}"
     with refused("InvalidParameterValue", expected):
-        change(client, queue, RedrivePolicy=text)
+        change(sqs, queue, RedrivePolicy=text)
     with refused("InvalidParameterValue", expected):
-        client.create_queue(QueueName=new_name(), Attributes={"RedrivePolicy": text})
-    assert shown(client, queue, "RedrivePolicy") is None
+        sqs.create_queue(QueueName=new_name(), Attributes={"RedrivePolicy": text})
+    assert shown(sqs, queue, "RedrivePolicy") is None
 
 
 @pytest.mark.parametrize("count", [0, 1_001, "0", "-1", "many"])
-def test_a_message_is_received_1_to_1000_times(client: Any, queue: str, dead: str, count: object) -> None:
+def test_a_message_is_received_1_to_1000_times(sqs: Any, queue: str, dead: str, count: object) -> None:
     text = policy(arn(dead), count)
     with refused(
         "InvalidParameterValue",
         f"Value {text} for parameter RedrivePolicy is invalid. Reason: Invalid value for maxReceiveCount: "
         f"{count}, valid values are from 1 to 1000 both inclusive.",
     ):
-        change(client, queue, RedrivePolicy=text)
+        change(sqs, queue, RedrivePolicy=text)
 
 
-def test_a_queue_cannot_be_its_own_dead_letter_queue(client: Any, queue: str) -> None:
+def test_a_queue_cannot_be_its_own_dead_letter_queue(sqs: Any, queue: str) -> None:
     with refused("InvalidParameterValue"):
-        change(client, queue, RedrivePolicy=policy(arn(queue)))
+        change(sqs, queue, RedrivePolicy=policy(arn(queue)))
 
 
 # Redrive allow policies
 
 
-def test_a_dead_letter_queue_says_whose_it_is(client: Any, dead: str, new_queue: NewQueue) -> None:
+def test_a_dead_letter_queue_says_whose_it_is(sqs: Any, dead: str, new_queue: NewQueue) -> None:
     friend, stranger = new_queue(), new_queue()
     document = json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [arn(friend)]})
-    change(client, dead, RedriveAllowPolicy=document)
-    assert shown(client, dead, "RedriveAllowPolicy") == document
+    change(sqs, dead, RedriveAllowPolicy=document)
+    assert shown(sqs, dead, "RedriveAllowPolicy") == document
 
-    change(client, friend, RedrivePolicy=policy(arn(dead)))
+    change(sqs, friend, RedrivePolicy=policy(arn(dead)))
     with refused("InvalidParameterValue"):
-        change(client, stranger, RedrivePolicy=policy(arn(dead)))
+        change(sqs, stranger, RedrivePolicy=policy(arn(dead)))
 
-    change(client, dead, RedriveAllowPolicy='{"redrivePermission":"denyAll"}')
+    change(sqs, dead, RedriveAllowPolicy='{"redrivePermission":"denyAll"}')
     with refused("InvalidParameterValue"):
-        change(client, friend, RedrivePolicy=policy(arn(dead), 4))
+        change(sqs, friend, RedrivePolicy=policy(arn(dead), 4))
 
-    change(client, dead, RedriveAllowPolicy="")
-    change(client, stranger, RedrivePolicy=policy(arn(dead)))
-    assert sources(client, dead) == [friend, stranger]
+    change(sqs, dead, RedriveAllowPolicy="")
+    change(sqs, stranger, RedrivePolicy=policy(arn(dead)))
+    assert sources(sqs, dead) == [friend, stranger]
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_a_dead_letter_queue_says_whose_it_is(client: Any, dead: str, new_queue:
         ),
     ],
 )
-def test_a_redrive_allow_policy_that_cannot_be_is_refused(client: Any, queue: str, document: str) -> None:
+def test_a_redrive_allow_policy_that_cannot_be_is_refused(sqs: Any, queue: str, document: str) -> None:
     with refused("InvalidParameterValue") as refusal:
-        change(client, queue, RedriveAllowPolicy=document)
+        change(sqs, queue, RedriveAllowPolicy=document)
     assert refusal.text.startswith(f"Value {document} for parameter RedriveAllowPolicy is invalid. Reason: ")
 
 
@@ -180,35 +180,35 @@ def test_a_redrive_allow_policy_that_cannot_be_is_refused(client: Any, queue: st
 
 
 def test_the_sources_of_a_dead_letter_queue_are_listed_in_the_order_of_their_names(
-    client: Any, dead: str, new_queue: NewQueue
+    sqs: Any, dead: str, new_queue: NewQueue
 ) -> None:
-    assert sources(client, dead) == []
+    assert sources(sqs, dead) == []
 
     urls = [new_queue(RedrivePolicy=policy(arn(dead))) for _ in range(3)]
     new_queue()
-    assert sources(client, dead) == sorted(urls)
+    assert sources(sqs, dead) == sorted(urls)
 
 
 def test_sources_are_listed_in_pages_until_there_is_no_token_more(
-    client: Any, dead: str, new_queue: NewQueue
+    sqs: Any, dead: str, new_queue: NewQueue
 ) -> None:
     urls = sorted(new_queue(RedrivePolicy=policy(arn(dead))) for _ in range(5))
 
-    paginator = client.get_paginator("list_dead_letter_source_queues")
+    paginator = sqs.get_paginator("list_dead_letter_source_queues")
     pages = list(paginator.paginate(QueueUrl=dead, PaginationConfig={"PageSize": 2}))
     assert [page["queueUrls"] for page in pages] == [urls[:2], urls[2:4], urls[4:]]
     for page in ({}, {"MaxResults": 5}):
-        assert "NextToken" not in client.list_dead_letter_source_queues(QueueUrl=dead, **page)
+        assert "NextToken" not in sqs.list_dead_letter_source_queues(QueueUrl=dead, **page)
 
 
-def test_a_page_of_sources_has_1_to_1000_and_begins_where_a_token_says(client: Any, dead: str) -> None:
+def test_a_page_of_sources_has_1_to_1000_and_begins_where_a_token_says(sqs: Any, dead: str) -> None:
     for size in (0, 1_001):
         with refused("InvalidParameterValue"):
-            sources(client, dead, MaxResults=size)
+            sources(sqs, dead, MaxResults=size)
     with refused("InvalidParameterValue", "Invalid or expired next token."):
-        sources(client, dead, MaxResults=1, NextToken="garbage")
+        sources(sqs, dead, MaxResults=1, NextToken="garbage")
 
 
-def test_a_queue_that_is_not_there_has_no_sources(client: Any, queue: str) -> None:
+def test_a_queue_that_is_not_there_has_no_sources(sqs: Any, queue: str) -> None:
     with refused("NonExistentQueue"):
-        sources(client, queue + "-not")
+        sources(sqs, queue + "-not")

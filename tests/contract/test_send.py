@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.contract.forms import Ask
 from tests.contract.wire import post, refused
 from tests.server import ACCOUNT, Server
 
@@ -28,7 +29,7 @@ def receive(sqs: Any, queue: str, **how: Any) -> Any:
 
 
 def test_a_message_arrives_as_it_was_sent(sqs: Any, queue: str) -> None:
-    body = 'Grüße, 世界 🎉 "quoted" \\ </xml>\r\n\t'
+    body = 'Grüße, 世界 🎉 "quoted" \\ </xml> &amp; a+b&c=%20 \r\n\t'
     sent = sqs.send_message(QueueUrl=queue, MessageBody=body)
     received = receive(sqs, queue)
 
@@ -81,12 +82,10 @@ def test_names_types_and_values_of_attributes_count_in_the_size(sqs: Any, queue:
         sqs.send_message(QueueUrl=queue, MessageBody=body + "x", MessageAttributes=attributes)
 
 
-@pytest.mark.parametrize("body", [None, ""])
-def test_a_message_without_a_body_is_refused(server: Server, queue: str, body: str | None) -> None:
-    answer = post(server.url, "SendMessage", {"QueueUrl": queue, "MessageBody": body})
-
-    assert answer.json["message"] == "The request must contain the parameter MessageBody."
-    assert answer.headers["x-amzn-query-error"] == "MissingParameter;Sender"
+@pytest.mark.parametrize("body", [{}, {"MessageBody": ""}])
+def test_a_message_without_a_body_is_refused(sqs: Any, queue: str, body: dict[str, str]) -> None:
+    with refused("MissingParameter", "The request must contain the parameter MessageBody."):
+        sqs.send_message(QueueUrl=queue, **body)
 
 
 def test_every_character_of_xml_may_be_in_a_body(sqs: Any, queue: str) -> None:
@@ -175,16 +174,15 @@ def test_a_trace_header_sent_as_system_attribute_is_received(sqs: Any, queue: st
     assert message["Attributes"] == {"AWSTraceHeader": TRACE}
 
 
-def test_a_trace_header_of_the_request_is_received(server: Server, sqs: Any, queue: str) -> None:
-    sent = post(
-        server.url,
-        "SendMessage",
-        {"QueueUrl": queue, "MessageBody": "x"},
-        headers={"X-Amzn-Trace-Id": TRACE},
-    )
+def test_a_trace_header_of_the_request_is_received(
+    server: Server, json_sqs: Any, ask: Ask, queue: str
+) -> None:
+    members = {"QueueUrl": queue, "MessageBody": "x"}
+    sent = ask(server.url, "SendMessage", members, headers={"X-Amzn-Trace-Id": TRACE})
 
-    assert "MD5OfMessageSystemAttributes" not in sent.json
-    message = receive(sqs, queue, MessageSystemAttributeNames=["All"])
+    assert b"MD5OfMessageBody" in sent.body
+    assert b"MD5OfMessageSystemAttributes" not in sent.body
+    message = receive(json_sqs, queue, MessageSystemAttributeNames=["All"])
     assert message["Attributes"]["AWSTraceHeader"] == TRACE
 
 

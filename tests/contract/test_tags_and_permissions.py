@@ -18,14 +18,14 @@ def name_of(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def policy(client: Any, queue: str) -> str | None:
-    answer = client.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])
+def policy(sqs: Any, queue: str) -> str | None:
+    answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])
     text: str | None = answer.get("Attributes", {}).get("Policy")
     return text
 
 
-def permit(client: Any, queue: str, label: str, *actions: str, accounts: tuple[str, ...] = (FRIEND,)) -> None:
-    client.add_permission(
+def permit(sqs: Any, queue: str, label: str, *actions: str, accounts: tuple[str, ...] = (FRIEND,)) -> None:
+    sqs.add_permission(
         QueueUrl=queue, Label=label, AWSAccountIds=list(accounts), Actions=list(actions or ("SendMessage",))
     )
 
@@ -33,85 +33,85 @@ def permit(client: Any, queue: str, label: str, *actions: str, accounts: tuple[s
 # Tags
 
 
-def test_tags_are_added_overwritten_listed_and_removed(client: Any, queue: str) -> None:
-    assert "Tags" not in client.list_queue_tags(QueueUrl=queue)
+def test_tags_are_added_overwritten_listed_and_removed(sqs: Any, queue: str) -> None:
+    assert "Tags" not in sqs.list_queue_tags(QueueUrl=queue)
 
-    client.tag_queue(QueueUrl=queue, Tags={"team": "blue", "Team": "red", "empty": ""})
-    client.tag_queue(QueueUrl=queue, Tags={"team": "green", "cost": "größe 1"})
+    sqs.tag_queue(QueueUrl=queue, Tags={"team": "blue", "Team": "red", "empty": ""})
+    sqs.tag_queue(QueueUrl=queue, Tags={"team": "green", "cost": "größe 1"})
     tags = {"team": "green", "Team": "red", "empty": "", "cost": "größe 1"}
-    assert client.list_queue_tags(QueueUrl=queue)["Tags"] == tags
+    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"] == tags
 
-    client.untag_queue(QueueUrl=queue, TagKeys=["team", "empty", "cost"])
-    assert client.list_queue_tags(QueueUrl=queue)["Tags"] == {"Team": "red"}
-
-
-def test_the_tags_of_a_creation_are_tags_like_any_other(client: Any, new_name: Any) -> None:
-    url = client.create_queue(QueueName=new_name(), tags={"team": "blue"})["QueueUrl"]
-
-    assert client.list_queue_tags(QueueUrl=url)["Tags"] == {"team": "blue"}
+    sqs.untag_queue(QueueUrl=queue, TagKeys=["team", "empty", "cost"])
+    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"] == {"Team": "red"}
 
 
-def test_removing_a_tag_that_is_not_there_is_no_error(client: Any, queue: str) -> None:
-    client.tag_queue(QueueUrl=queue, Tags={"team": "blue"})
-    client.untag_queue(QueueUrl=queue, TagKeys=["Team", "", "x" * 200])
+def test_the_tags_of_a_creation_are_tags_like_any_other(sqs: Any, new_name: Any) -> None:
+    url = sqs.create_queue(QueueName=new_name(), tags={"team": "blue"})["QueueUrl"]
 
-    assert client.list_queue_tags(QueueUrl=queue)["Tags"] == {"team": "blue"}
+    assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"team": "blue"}
 
 
-def test_a_queue_has_at_most_50_tags(client: Any, queue: str) -> None:
-    client.tag_queue(QueueUrl=queue, Tags=FIFTY)
+def test_removing_a_tag_that_is_not_there_is_no_error(sqs: Any, queue: str) -> None:
+    sqs.tag_queue(QueueUrl=queue, Tags={"team": "blue"})
+    sqs.untag_queue(QueueUrl=queue, TagKeys=["Team", "", "x" * 200])
+
+    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"] == {"team": "blue"}
+
+
+def test_a_queue_has_at_most_50_tags(sqs: Any, queue: str) -> None:
+    sqs.tag_queue(QueueUrl=queue, Tags=FIFTY)
 
     with refused("InvalidParameterValue", f"Too many tags added for queue {name_of(queue)}."):
-        client.tag_queue(QueueUrl=queue, Tags={"one": "more"})
-    assert client.list_queue_tags(QueueUrl=queue)["Tags"] == FIFTY
+        sqs.tag_queue(QueueUrl=queue, Tags={"one": "more"})
+    assert sqs.list_queue_tags(QueueUrl=queue)["Tags"] == FIFTY
 
 
 @pytest.mark.parametrize(
     "tags",
     [{"k" * 129: "v"}, {"": "v"}, {"k": "v" * 257}, {"k!": "v"}, {"k": "v;"}, {"aws:k": "v"}, {"Aws:k": "v"}],
 )
-def test_a_bad_tag_is_refused_and_no_other_is_added(client: Any, queue: str, tags: dict[str, str]) -> None:
+def test_a_bad_tag_is_refused_and_no_other_is_added(sqs: Any, queue: str, tags: dict[str, str]) -> None:
     with refused("InvalidParameterValue"):
-        client.tag_queue(QueueUrl=queue, Tags={"good": "tag", **tags})
+        sqs.tag_queue(QueueUrl=queue, Tags={"good": "tag", **tags})
 
-    assert "Tags" not in client.list_queue_tags(QueueUrl=queue)
+    assert "Tags" not in sqs.list_queue_tags(QueueUrl=queue)
 
 
-def test_tags_and_keys_must_be_given(client: Any, queue: str) -> None:
+def test_tags_and_keys_must_be_given(sqs: Any, queue: str) -> None:
     with refused("MissingParameter", "The request must contain the parameter Tags."):
-        client.tag_queue(QueueUrl=queue)
+        sqs.tag_queue(QueueUrl=queue)
     with refused("MissingParameter", "The request must contain the parameter Tags."):
-        client.tag_queue(QueueUrl=queue, Tags={})
+        sqs.tag_queue(QueueUrl=queue, Tags={})
     with refused("MissingParameter", "The request must contain the parameter TagKeys."):
-        client.untag_queue(QueueUrl=queue)
+        sqs.untag_queue(QueueUrl=queue)
     with refused("MissingParameter", "The request must contain the parameter TagKeys."):
-        client.untag_queue(QueueUrl=queue, TagKeys=[])
+        sqs.untag_queue(QueueUrl=queue, TagKeys=[])
 
 
-def test_a_queue_that_is_not_there_has_neither_tags_nor_permissions(client: Any, queue: str) -> None:
+def test_a_queue_that_is_not_there_has_neither_tags_nor_permissions(sqs: Any, queue: str) -> None:
     nobody = queue + "-not"
     with refused("NonExistentQueue"):
-        client.list_queue_tags(QueueUrl=nobody)
+        sqs.list_queue_tags(QueueUrl=nobody)
     with refused("NonExistentQueue"):
-        client.tag_queue(QueueUrl=nobody, Tags={"a": "b"})
+        sqs.tag_queue(QueueUrl=nobody, Tags={"a": "b"})
     with refused("NonExistentQueue"):
-        client.untag_queue(QueueUrl=nobody, TagKeys=["a"])
+        sqs.untag_queue(QueueUrl=nobody, TagKeys=["a"])
     with refused("NonExistentQueue"):
-        permit(client, nobody, "a")
+        permit(sqs, nobody, "a")
     with refused("NonExistentQueue"):
-        client.remove_permission(QueueUrl=nobody, Label="a")
+        sqs.remove_permission(QueueUrl=nobody, Label="a")
 
 
 # Permissions
 
 
-def test_a_permission_is_a_statement_in_the_policy_as_aws_writes_it(client: Any, queue: str) -> None:
-    permit(client, queue, "one")
-    permit(client, queue, "many", "ReceiveMessage", "*", accounts=(FRIEND, OTHER))
+def test_a_permission_is_a_statement_in_the_policy_as_aws_writes_it(sqs: Any, queue: str) -> None:
+    permit(sqs, queue, "one")
+    permit(sqs, queue, "many", "ReceiveMessage", "*", accounts=(FRIEND, OTHER))
 
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name_of(queue)}"
     friend, other = (f"arn:aws:iam::{account}:root" for account in (FRIEND, OTHER))
-    text = policy(client, queue)
+    text = policy(sqs, queue)
     assert text is not None
     assert json.loads(text) == {
         "Version": "2008-10-17",
@@ -135,47 +135,47 @@ def test_a_permission_is_a_statement_in_the_policy_as_aws_writes_it(client: Any,
     }
 
 
-def test_removing_the_last_permission_removes_the_policy(client: Any, queue: str) -> None:
-    permit(client, queue, "a")
-    permit(client, queue, "b")
-    client.remove_permission(QueueUrl=queue, Label="a")
-    assert "SQSDefaultPolicy" in (policy(client, queue) or "")
+def test_removing_the_last_permission_removes_the_policy(sqs: Any, queue: str) -> None:
+    permit(sqs, queue, "a")
+    permit(sqs, queue, "b")
+    sqs.remove_permission(QueueUrl=queue, Label="a")
+    assert "SQSDefaultPolicy" in (policy(sqs, queue) or "")
 
-    client.remove_permission(QueueUrl=queue, Label="b")
-    assert policy(client, queue) is None
+    sqs.remove_permission(QueueUrl=queue, Label="b")
+    assert policy(sqs, queue) is None
 
 
-def test_a_label_is_given_once(client: Any, queue: str) -> None:
-    permit(client, queue, "crow")
-    before = policy(client, queue)
+def test_a_label_is_given_once(sqs: Any, queue: str) -> None:
+    permit(sqs, queue, "crow")
+    before = policy(sqs, queue)
 
     with refused(
         "InvalidParameterValue", "Value crow for parameter Label is invalid. Reason: Already exists."
     ):
-        permit(client, queue, "crow", "ReceiveMessage")
-    assert policy(client, queue) == before
+        permit(sqs, queue, "crow", "ReceiveMessage")
+    assert policy(sqs, queue) == before
 
 
-def test_a_label_that_is_not_there_cannot_be_removed(client: Any, queue: str) -> None:
+def test_a_label_that_is_not_there_cannot_be_removed(sqs: Any, queue: str) -> None:
     with refused(
         "InvalidParameterValue", "Value crow for parameter Label is invalid. Reason: can't find label."
     ):
-        client.remove_permission(QueueUrl=queue, Label="crow")
+        sqs.remove_permission(QueueUrl=queue, Label="crow")
 
 
-def test_a_permission_has_at_most_7_actions(client: Any, queue: str) -> None:
-    permit(client, queue, "seven", *["SendMessage"] * 7)
+def test_a_permission_has_at_most_7_actions(sqs: Any, queue: str) -> None:
+    permit(sqs, queue, "seven", *["SendMessage"] * 7)
 
     with refused("OverLimit", "8 Actions were found, maximum allowed is 7.", status=403):
-        permit(client, queue, "eight", *["SendMessage"] * 8)
+        permit(sqs, queue, "eight", *["SendMessage"] * 8)
 
 
-def test_a_policy_has_at_most_20_permissions(client: Any, queue: str) -> None:
+def test_a_policy_has_at_most_20_permissions(sqs: Any, queue: str) -> None:
     for number in range(20):
-        permit(client, queue, f"label-{number}")
+        permit(sqs, queue, f"label-{number}")
 
     with refused("OverLimit", "21 Statements were found, maximum allowed is 20.", status=403):
-        permit(client, queue, "one-more")
+        permit(sqs, queue, "one-more")
 
 
 @pytest.mark.parametrize(
@@ -186,54 +186,54 @@ def test_a_policy_has_at_most_20_permissions(client: Any, queue: str) -> None:
     ],
 )
 def test_an_action_that_cannot_be_permitted_is_refused(
-    client: Any, queue: str, action: str, reason: str
+    sqs: Any, queue: str, action: str, reason: str
 ) -> None:
     with refused(
         "InvalidParameterValue", f"Value SQS:{action} for parameter ActionName is invalid. Reason: {reason}"
     ):
-        permit(client, queue, "a", action)
+        permit(sqs, queue, "a", action)
 
 
 @pytest.mark.parametrize("account", ["1", "abc", "arn:aws:iam::111111111111:root", "*"])
-def test_an_account_is_twelve_digits(client: Any, queue: str, account: str) -> None:
+def test_an_account_is_twelve_digits(sqs: Any, queue: str, account: str) -> None:
     with refused(
         "InvalidParameterValue",
         f"Value [{account}] for parameter PrincipalId is invalid. Reason: Unable to verify.",
     ):
-        permit(client, queue, "a", accounts=(FRIEND, account))
+        permit(sqs, queue, "a", accounts=(FRIEND, account))
 
 
-def test_a_permission_has_a_label_accounts_and_actions(client: Any, queue: str) -> None:
+def test_a_permission_has_a_label_accounts_and_actions(sqs: Any, queue: str) -> None:
     whole = {"Label": "a", "AWSAccountIds": [FRIEND], "Actions": ["SendMessage"]}
     for member in whole:
         part = {name: value for name, value in whole.items() if name != member}
         with refused("MissingParameter", f"The request must contain the parameter {member}."):
-            client.add_permission(QueueUrl=queue, **part)
+            sqs.add_permission(QueueUrl=queue, **part)
     with refused("MissingParameter", "The request must contain the parameter Label."):
-        client.remove_permission(QueueUrl=queue)
+        sqs.remove_permission(QueueUrl=queue)
     with refused("InvalidParameterValue"):
-        permit(client, queue, "no label")
+        permit(sqs, queue, "no label")
 
 
 # Policies
 
 
-def test_a_policy_is_echoed_exactly_as_it_was_sent(client: Any, queue: str) -> None:
+def test_a_policy_is_echoed_exactly_as_it_was_sent(sqs: Any, queue: str) -> None:
     text = '{ "Statement":\n\t[], "Id" : "ü\\u0026<&>", "Version":"2012-10-17"}'
-    client.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": text})
-    assert policy(client, queue) == text
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": text})
+    assert policy(sqs, queue) == text
 
-    client.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": ""})
-    assert policy(client, queue) is None
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": ""})
+    assert policy(sqs, queue) is None
 
 
-def test_a_permission_is_added_to_a_policy_of_the_clients_own(client: Any, queue: str) -> None:
+def test_a_permission_is_added_to_a_policy_of_the_clients_own(sqs: Any, queue: str) -> None:
     mine = {"Sid": "mine", "Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Id": "my-policy", "Statement": mine})
-    client.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": document})
-    permit(client, queue, "yours")
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": document})
+    permit(sqs, queue, "yours")
 
-    after = json.loads(policy(client, queue) or "")
+    after = json.loads(policy(sqs, queue) or "")
     assert (after["Version"], after["Id"]) == ("2012-10-17", "my-policy")
     assert [statement["Sid"] for statement in after["Statement"]] == ["mine", "yours"]
     assert after["Statement"][0] == mine
@@ -250,14 +250,14 @@ def test_a_permission_is_added_to_a_policy_of_the_clients_own(client: Any, queue
         '{"Version":"2020-01-01","Statement":[]}',
     ],
 )
-def test_what_is_no_policy_is_refused(client: Any, queue: str, document: str) -> None:
+def test_what_is_no_policy_is_refused(sqs: Any, queue: str, document: str) -> None:
     with refused("InvalidAttributeValue", "Invalid value for the parameter Policy."):
-        client.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": document})
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": document})
 
 
-def test_a_policy_has_at_most_7_actions_in_a_statement(client: Any, queue: str) -> None:
+def test_a_policy_has_at_most_7_actions_in_a_statement(sqs: Any, queue: str) -> None:
     statement = {"Effect": "Allow", "Principal": "*", "Action": ["sqs:SendMessage"] * 8, "Resource": "*"}
     with refused("OverLimit", "8 Actions were found, maximum allowed is 7.", status=403):
-        client.set_queue_attributes(
+        sqs.set_queue_attributes(
             QueueUrl=queue, Attributes={"Policy": json.dumps({"Statement": [statement]})}
         )

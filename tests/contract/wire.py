@@ -13,7 +13,7 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
@@ -22,6 +22,7 @@ from tests.server import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
 SERVED = [
     "AddPermission",
+    "CancelMessageMoveTask",
     "ChangeMessageVisibility",
     "ChangeMessageVisibilityBatch",
     "CreateQueue",
@@ -31,6 +32,7 @@ SERVED = [
     "GetQueueAttributes",
     "GetQueueUrl",
     "ListDeadLetterSourceQueues",
+    "ListMessageMoveTasks",
     "ListQueueTags",
     "ListQueues",
     "PurgeQueue",
@@ -39,10 +41,14 @@ SERVED = [
     "SendMessage",
     "SendMessageBatch",
     "SetQueueAttributes",
+    "StartMessageMoveTask",
     "TagQueue",
     "UntagQueue",
 ]
 """The operations that do what they say; all others are refused as unsupported."""
+
+Members = dict[str, Any]
+"""Of a request, by their names on the wire."""
 
 
 @dataclass
@@ -58,33 +64,48 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str, str]:
-        """Status, `__type` and the query error of a refusal."""
+        """Status, `__type` and the query error of a refusal in AWS JSON."""
         return self.status, self.json["__type"], self.headers["x-amzn-query-error"]
 
 
 def post(
     url: str,
     operation: str,
-    members: dict[str, Any] | bytes,
+    members: Members | bytes,
     *,
     headers: dict[str, str] | None = None,
+    **signing: Any,
+) -> Answer:
+    """POST one request of AWS JSON 1.0 to a URL, signed as `exchange` does it."""
+    body = members if isinstance(members, bytes) else json.dumps(members).encode()
+    target = {"X-Amz-Target": f"AmazonSQS.{operation}", "Content-Type": "application/x-amz-json-1.0"}
+    return exchange("POST", url, {**target, **(headers or {})}, body, **signing)
+
+
+def exchange(
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes = b"",
+    *,
     signed: bool = True,
+    presigned: bool = False,
     access_key_id: str = ACCESS_KEY_ID,
     secret: str = SECRET_ACCESS_KEY,
     late_s: float = 0.0,
 ) -> Answer:
-    """POST one request of AWS JSON 1.0 to a URL, signed by botocore as of `late_s` ago."""
-    body = members if isinstance(members, bytes) else json.dumps(members).encode()
-    target = {"X-Amz-Target": f"AmazonSQS.{operation}", "Content-Type": "application/x-amz-json-1.0"}
-    request = AWSRequest("POST", url, {**target, **(headers or {})}, body)
-    parts = urlsplit(url)
-    if signed:
+    """One request and its answer; botocore signs it as of `late_s` ago, in a header or in the URL."""
+    request = AWSRequest(method, url, headers, body)
+    if signed or presigned:
+        signer = SigV4QueryAuth if presigned else SigV4Auth
         signed_at = datetime.now(UTC) - timedelta(seconds=late_s)
         with patch("botocore.auth.get_current_datetime", lambda: signed_at):
-            SigV4Auth(Credentials(access_key_id, secret), "sqs", REGION).add_auth(request)
+            signer(Credentials(access_key_id, secret), "sqs", REGION).add_auth(request)
+    parts = urlsplit(request.url)
+    target = f"{parts.path or '/'}?{parts.query}".removesuffix("?")
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     try:
-        connection.request("POST", parts.path or "/", body, dict(request.headers.items()))
+        connection.request(method, target, body, dict(request.headers.items()))
         response = connection.getresponse()
         received = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, received, response.read())
@@ -103,12 +124,15 @@ class Refused:
 
 @contextmanager
 def refused(code: str, text: str | None = None, status: int = 400) -> Iterator[Refused]:
-    """The block is refused with this code (the last part of it will do), text and HTTP status."""
+    """The block is refused with this code (the last part of it will do), text and HTTP status.
+
+    The text is that of AWS JSON: of its error for a missing queue, Query has another.
+    """
     seen = Refused()
     with pytest.raises(ClientError) as caught:
         yield seen
     error = caught.value.response["Error"]
-    seen.code, seen.text = error["Code"], error["Message"]
+    seen.code, seen.text = error["Code"], error["Message"].replace(" for this wsdl version", "")
     seen.status = caught.value.response["ResponseMetadata"]["HTTPStatusCode"]
     assert seen.code.removeprefix("AWS.SimpleQueueService.") == code, seen
     assert seen.status == status, seen
