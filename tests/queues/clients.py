@@ -28,6 +28,7 @@ from waystation.queues.commands import (
 )
 from waystation.queues.snapshots import from_snapshot, to_snapshot
 from waystation.queues.state import ShardState
+from waystation.queues.tail import Run
 
 IN_FLIGHT_MAX = 25
 PURGE_INTERVAL_MS = 60_000
@@ -95,13 +96,17 @@ class Clients:
 
     # Messages
 
+    def group(self) -> str:
+        """Of the next message."""
+        return ""
+
     def send(self, at: int, delays_ms: list[int]) -> None:
         number, oracle = self._pick(at)
         entries: list[Entry] = []
         sequences = [oracle.next_sequence + index for index in range(len(delays_ms))]
         for delay_ms in delays_ms:
             self._bodies += 1
-            entries.append(Entry(b"message %d" % self._bodies, delay_ms))
+            entries.append(Entry(b"message %d" % self._bodies, delay_ms, self.group()))
             oracle.send(entries[-1].envelope, delay_ms, self.now_ms)
         assert self._do(SendMessages(number, entries)).sequences == sequences
 
@@ -177,9 +182,10 @@ class Clients:
 
     def restore(self) -> None:
         """Go on from a snapshot, as if it were the state that was saved."""
-        payload = to_snapshot(self.shard.state)
-        self.shard.state = from_snapshot(payload)
-        assert to_snapshot(self.shard.state) == payload
+        restored = from_snapshot(to_snapshot(self.shard.state))
+        assert lines_of(restored) == lines_of(self.shard.state)
+        assert self.contents(restored) == self.contents(self.shard.state)
+        self.shard.state = restored
 
     # What always holds
 
@@ -203,3 +209,15 @@ class Clients:
     def contents(self, state: ShardState) -> dict[int, Any]:
         """As `PureShard.contents`, now."""
         return self.shard.contents(state, self.now_ms)
+
+
+def lines_of(state: ShardState) -> dict[int, dict[str, tuple[list[int], list[int], list[Run]]]]:
+    """Which messages of each group are in memory and which are not, in their order."""
+    return {
+        number: {
+            group: (list(line.window), list(line.back), list(line.tail))
+            for group, line in queue.lines.items()
+            if not line.is_idle()
+        }
+        for number, queue in state.queues.items()
+    }

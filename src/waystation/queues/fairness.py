@@ -73,19 +73,20 @@ class Fairness:
         """The messages of all lines, next first, as if each was in flight once it is yielded."""
         lines = self._lines()
         upcoming = next(lines, None)
-        begun: list[tuple[int, int, Iterator[Message]]] = []
+        begun: list[tuple[int, int, TenantLine, Iterator[Message]]] = []
         turns = 0
         while begun or upcoming is not None:
-            while upcoming is not None and (not begun or (upcoming.key or 0) < begun[0][0]):
-                turns += 1
-                heappush(begun, (upcoming.key or 0, turns, upcoming.in_order()))
+            # Of two with equally many in flight, one that was served just now has waited less.
+            if upcoming is not None and (not begun or (upcoming.key or 0) <= begun[0][0]):
+                key, line, messages = upcoming.key or 0, upcoming, upcoming.in_order()
                 upcoming = next(lines, None)
-            key, _, messages = heappop(begun)
+            else:
+                key, _, line, messages = heappop(begun)
             message = next(messages, None)
             if message is not None:
                 yield message
                 turns += 1
-                heappush(begun, (key + 1, turns, messages))
+                heappush(begun, (key + 1 if line.group else key, turns, line, messages))
 
     def place(self, line: TenantLine, now_ms: int, in_flight: int) -> None:
         """Put a line that has changed behind those that are like it now.
@@ -95,8 +96,9 @@ class Fairness:
             now_ms: when it has changed.
             in_flight: messages of the whole queue.
         """
-        if line.group:
+        if line.group or self._all.busy_at_ms:
             _note(self._all, in_flight, now_ms)
+        if line.group:
             _note(line, line.in_flight, now_ms)
             self._review(line, now_ms, in_flight)
             if self._noisy:

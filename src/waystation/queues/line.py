@@ -8,7 +8,8 @@ log ahead of need.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import takewhile
 
 from waystation.queues.message import READY, Message
 from waystation.queues.tail import Tail
@@ -92,7 +93,7 @@ class Line:
             self.tail = Tail()
         self.tail.append(record, sequence)
 
-    def come_back(self, messages: Iterable[Message], next_sequence: int) -> None:
+    def come_back(self, messages: list[Message], next_sequence: int) -> None:
         """Messages are visible again, in this order, or now that their delay is over."""
         front: list[Message] = []
         for message in messages:
@@ -165,19 +166,17 @@ class OrderedLine(Line):
                 break
             yield message
 
-    def come_back(self, messages: Iterable[Message], next_sequence: int) -> None:
-        """Messages are visible again, each in its place: at most a batch of others stands before it."""
+    def come_back(self, messages: list[Message], next_sequence: int) -> None:
+        """Messages are visible again, each in its place."""
+        back = [message.sequence for message in messages]
+        last = max(back)
+        before = [*takewhile(lambda sequence: sequence < last, self.window), *back]
         for message in messages:
             message.state = READY
             message.visible_at_ms = 0
-            before = [message.sequence]
-            for sequence in self.window:
-                if sequence > message.sequence:
-                    break
-                before.append(sequence)
             self.join(message)
-            for sequence in sorted(before, reverse=True):
-                self.window.move_to_end(sequence, last=False)
+        for sequence in sorted(before, reverse=True):
+            self.window.move_to_end(sequence, last=False)
 
     def launch(self, message: Message) -> None:
         super().launch(message)

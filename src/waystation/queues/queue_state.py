@@ -349,9 +349,10 @@ class QueueState(Generic[AnyLine]):
     def _drop_expired(self, line: AnyLine, now_ms: int) -> bool:
         """Drop expired messages at the head of a line; whether there were any."""
         found = False
-        while line.window and self._is_expired(oldest := next(iter(line.window.values())), now_ms):
-            self._drop(oldest)
-            found = True
+        for waiting in (line.window, line.back):
+            while waiting and self._is_expired(oldest := next(iter(waiting.values())), now_ms):
+                self._drop(oldest)
+                found = True
         return found
 
     def sweep(self, now_ms: int) -> None:
