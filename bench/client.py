@@ -95,9 +95,12 @@ async def _main(arguments: argparse.Namespace, load: Load) -> Seen:
     client = Client(arguments.url, arguments.server_pid)
     if arguments.queue_url:
         return await client.run(load, Workload(arguments.queue_url, load.batch, load.body_bytes))
-    attributes = {"VisibilityTimeout": str(VISIBILITY_TIMEOUT_S)}
-    queue = await client.call("CreateQueue", {"QueueName": arguments.queue, "Attributes": attributes})
-    seen = await client.run(load, Workload(queue["QueueUrl"], load.batch, load.body_bytes))
+    name, attributes = arguments.queue, {"VisibilityTimeout": str(VISIBILITY_TIMEOUT_S)}
+    if load.groups:
+        name, attributes["FifoQueue"] = f"{name}.fifo", "true"
+    queue = await client.call("CreateQueue", {"QueueName": name, "Attributes": attributes})
+    workload = Workload(queue["QueueUrl"], load.batch, load.body_bytes, load.groups, load.first_group)
+    seen = await client.run(load, workload)
     if not arguments.keep:
         await client.call("DeleteQueue", {"QueueUrl": queue["QueueUrl"]})
     return seen

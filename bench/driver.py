@@ -39,6 +39,9 @@ class Load:
     messages: int = 20_000
     preload_messages: int = 0
     """Sent before the warm-up, and at least so many for `receive` to have enough."""
+    groups: int = 0
+    """Message groups that messages are sent to in turn, on a FIFO queue; 0 for a standard queue."""
+    first_group: int = 0
     rate: float | None = None
     """Messages a second of an open loop; None for a closed one."""
 

@@ -13,8 +13,13 @@ from statistics import median
 
 from bench.backlog import Backlog
 from bench.driver import Seen
+from bench.fairness import Fairness
+from bench.groups import Groups
+from bench.letters import Letters
 from bench.limits import CommitSpeed
 from bench.phases import PHASES, Phase
+from bench.report_more import fairness_table, groups_tables, letters_table
+from bench.tables import aim, table
 
 README = Path(__file__).with_name("README.md")
 _MARKED = re.compile(r"(<!-- figures: begin[^\n]*-->\n).*?(<!-- figures: end -->)", re.DOTALL)
@@ -34,6 +39,9 @@ class Results:
     log: list[list[CommitSpeed]] = field(default_factory=list)
     disk: list[CommitSpeed] = field(default_factory=list)
     backlog: Backlog | None = None
+    groups: Groups | None = None
+    fairness: Fairness | None = None
+    letters: Letters | None = None
 
 
 def report(results: Results) -> str:
@@ -50,6 +58,12 @@ def report(results: Results) -> str:
         parts.append(_ratios_table(results))
     if results.backlog is not None:
         parts.append(backlog_table(results.backlog))
+    if results.groups is not None:
+        parts.append(groups_tables(results.groups))
+    if results.fairness is not None:
+        parts.append(fairness_table(results.fairness))
+    if results.letters is not None:
+        parts.append(letters_table(results.letters))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -78,11 +92,11 @@ def _closed_table(phases: list[Phase], seen: dict[str, list[Seen]]) -> str:
                 _median(lambda run: run.p50_ms[""], runs),
                 _median(lambda run: run.p99_ms[""], runs),
                 cpu,
-                _aim(phase.cpu_us_aim, median(run.cpu_us_per_message for run in runs)),
+                aim(phase.cpu_us_aim, median(run.cpu_us_per_message for run in runs)),
             ]
         )
     head = ["as fast as it goes", "messages/s", "p50 ms", "p99 ms", "server CPU µs/message", "aim"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _half_table(phases: list[Phase], seen: dict[str, list[Seen]]) -> str:
@@ -97,7 +111,7 @@ def _half_table(phases: list[Phase], seen: dict[str, list[Seen]]) -> str:
                 _spread((run.p99_ms[""] for run in runs), 1),
                 _median(lambda run: run.max_ms[""], runs),
                 _median(lambda run: run.cpu_us_per_message, runs),
-                _aim(phase.p99_ms_aim, median(run.p99_ms[""] for run in runs)),
+                aim(phase.p99_ms_aim, median(run.p99_ms[""] for run in runs)),
             ]
         )
     head = [
@@ -109,7 +123,7 @@ def _half_table(phases: list[Phase], seen: dict[str, list[Seen]]) -> str:
         "server CPU µs/message",
         "p99 aim",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _limits_table(results: Results) -> str:
@@ -124,7 +138,7 @@ def _limits_table(results: Results) -> str:
         _commit_row(f"SqliteLog alone, records of {n}", runs) for n, runs in _log_by_size(results).items()
     ]
     rows.append(_commit_row("the disk alone, 4 KiB and `fdatasync`", results.disk))
-    return _table(["limit", "requests or commits/s", "CPU µs each"], rows)
+    return table(["limit", "requests or commits/s", "CPU µs each"], rows)
 
 
 def _commit_row(title: str, runs: Sequence[CommitSpeed]) -> list[str]:
@@ -150,7 +164,7 @@ def _ratios_table(results: Results) -> str:
             cpu = median(run.cpu_us_per_message for run in results.phases[phase.name])
             floor = floors[phase.name]
             rows.append([phase.title, f"{cpu:.1f}", f"{floor:.1f}", f"{cpu / floor:.1f}"])
-    return _table(["CPU µs/message", "server", "HTTP and log alone", "ratio"], rows) if rows else ""
+    return table(["CPU µs/message", "server", "HTTP and log alone", "ratio"], rows) if rows else ""
 
 
 def _log_by_size(results: Results) -> dict[int, list[CommitSpeed]]:
@@ -178,12 +192,12 @@ def backlog_table(backlog: Backlog) -> str:
         ["restart with the backlog, after a clean stop", f"{backlog.restart_full_s:.2f} s"],
         [
             "restart once drained",
-            f"{backlog.restart_drained_s:.2f} s, aim {_aim(RESTART_S_AIM, backlog.restart_drained_s)}",
+            f"{backlog.restart_drained_s:.2f} s, aim {aim(RESTART_S_AIM, backlog.restart_drained_s)}",
         ],
         ["drained at, in batches", f"{backlog.drain.messages_per_s:,.0f} messages/s"],
     ]
     title = f"{backlog.messages:,} messages of 1 KB waiting"
-    return _table([title, ""], rows) + "\n\n" + _shares_table(backlog)
+    return table([title, ""], rows) + "\n\n" + _shares_table(backlog)
 
 
 def _shares_table(backlog: Backlog) -> str:
@@ -204,11 +218,7 @@ def _shares_table(backlog: Backlog) -> str:
             ]
         )
     head = ["messages/s", "empty queue", "on the backlog", "share", "CPU µs empty", "CPU µs backlog", "aim"]
-    return _table(head, rows)
-
-
-def _aim(limit: float | None, value: float) -> str:
-    return "" if limit is None else f"≤ {limit:g}: {'met' if value <= limit else 'missed'}"
+    return table(head, rows)
 
 
 def _median(of: Callable[[Seen], float], runs: Sequence[Seen], digits: int = 1) -> str:
@@ -221,8 +231,3 @@ def _spread(values: Iterable[float], digits: int) -> str:
     if len(ordered) == 1:
         return f"{ordered[0]:,.{digits}f}"
     return f"{median(ordered):,.{digits}f} ({ordered[0]:,.{digits}f} to {ordered[-1]:,.{digits}f})"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    alignment = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, alignment, *rows])

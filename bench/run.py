@@ -1,6 +1,6 @@
 """Measure Waystation: throughput, latency and server CPU, against the limits of its parts.
 
-    make bench                                  everything, some eight minutes
+    make bench                                  everything, some thirteen minutes
     python bench/run.py --quick                 everything, too small to mean anything: does it run?
     python bench/run.py --phase send1           one phase only; may be given several times
     python bench/run.py --phase send1 --server-url http://127.0.0.1:9324 --pid 4711
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 import msgspec
 
-from bench import backlog
+from bench import backlog, fairness, groups, letters
 from bench.driver import Seen
 from bench.limits import CommitSpeed
 from bench.phases import PHASES, Phase, drive, empty_directory, load_of, run_phase
@@ -100,7 +100,20 @@ def _measure(arguments: argparse.Namespace) -> Results:
     if not arguments.phase and arguments.messages:
         _say(f"backlog of {arguments.messages:,} messages")
         results.backlog = backlog.measure(directory, arguments.messages, arguments.repetitions, scale)
+    if not arguments.phase:
+        _measure_groups(results, directory, arguments, scale)
     return results
+
+
+def _measure_groups(results: Results, directory: Path, arguments: argparse.Namespace, scale: float) -> None:
+    _say("message groups")
+    deep = QUICK_BACKLOG if arguments.quick else groups.DEEP_MESSAGES
+    # A repetition has twelve loads of its own here, each with a ratio to its neighbour.
+    results.groups = groups.measure(directory, deep, 1, scale)
+    _say("fairness")
+    results.fairness = fairness.measure(directory, max(fairness.SECONDS * scale, 2.0))
+    _say("dead letters")
+    results.letters = letters.measure(directory, round(letters.MESSAGES * max(scale, 0.02)))
 
 
 def _measure_phase(phase: Phase, results: Results, scale: float, arguments: argparse.Namespace) -> Seen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
+from os import urandom
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -44,8 +45,16 @@ _decode_batch = msgspec.json.Decoder(_Batch).decode
 class Workload:
     """Tasks on one queue, and the count of what they have done so far."""
 
-    def __init__(self, queue_url: str, batch: int, body_bytes: int) -> None:
-        """`batch` is 1 for the single operations, up to 10 for the batch operations."""
+    def __init__(
+        self, queue_url: str, batch: int, body_bytes: int, groups: int = 0, first_group: int = 0
+    ) -> None:
+        """`batch` is 1 for the single operations, up to 10 for the batch operations.
+
+        On a FIFO queue a message goes to one of `groups` message groups, in turn; all entries
+        of a batch to the same one.
+        """
+        self._groups, self._first_group, self._turns = groups, first_group, 0
+        self._run = urandom(8).hex().encode()
         self._queue_url = queue_url
         self._body_bytes = body_bytes
         self._queue = b'{"QueueUrl":%b' % json.dumps(queue_url).encode()
@@ -59,7 +68,7 @@ class Workload:
 
     def in_batches_of(self, batch: int) -> Workload:
         """The same queue and bodies, in other portions."""
-        return Workload(self._queue_url, batch, self._body_bytes)
+        return Workload(self._queue_url, batch, self._body_bytes, self._groups, self._first_group)
 
     def tasks(self, mode: Mode) -> Callable[[], Task]:
         """What makes the next task of a kind of load; `both` takes them in turn."""
@@ -81,10 +90,11 @@ class Workload:
 
     def send(self) -> Task:
         """Send one message, or one batch."""
+        self._turns += 1
         if self._batch == 1:
-            yield Call("SendMessage", b'%b,"MessageBody":"%b"}' % (self._queue, self._body()))
+            yield Call("SendMessage", b"%b,%b}" % (self._queue, self._message()))
         else:
-            entries = [b'{"Id":"%d","MessageBody":"%b"}' % (i, self._body()) for i in range(self._batch)]
+            entries = [b'{"Id":"%d",%b}' % (i, self._message()) for i in range(self._batch)]
             yield from self._batch_call("SendMessageBatch", entries)
         self.sent += self._batch
 
@@ -106,6 +116,14 @@ class Workload:
         answer = yield Call(operation, b'%b,"Entries":[%b]}' % (self._queue, b",".join(entries)))
         if failed := _decode_batch(answer).failed:
             raise RuntimeError(f"{operation} failed in part: {failed}")
+
+    def _message(self) -> bytes:
+        message = b'"MessageBody":"%b"' % self._body()
+        if not self._groups:
+            return message
+        group = self._first_group + self._turns % self._groups
+        ids = b',"MessageGroupId":"%d","MessageDeduplicationId":"%b%d"' % (group, self._run, self._number)
+        return message + ids
 
     def _body(self) -> bytes:
         # No two bodies are the same, so that no digest and no signature is ever seen twice.

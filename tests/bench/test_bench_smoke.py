@@ -87,6 +87,24 @@ def test_a_quick_run_fills_and_drains_a_backlog(quick: tuple[str, Path]) -> None
         assert backlog[name] > 0, name
 
 
+def test_a_quick_run_has_figures_for_message_groups_tenants_and_dead_letters(quick: tuple[str, Path]) -> None:
+    results = json.loads(quick[1].read_text())
+
+    groups = results["groups"]
+    assert list(groups["by_groups"]) == ["0", "1", "100", "10000"]
+    for loads in groups["by_groups"].values():
+        assert all(seen["messages"] > 0 for [seen] in loads.values())
+    for runs in (groups["alone"], groups["deep"]):
+        assert {name: seen["messages"] > 0 for name, [seen] in runs.items()} == {
+            "itself": True,
+            "others": True,
+        }
+    for runs in results["fairness"]["by_load"].values():
+        assert all(runs[name]["messages"] > 0 for name in ("alone", "fair", "ungrouped"))
+    assert results["letters"]["dead_per_s"] > 0
+    assert results["letters"]["moved_per_s"] > 0
+
+
 def test_the_tables_name_every_phase_and_can_be_made_again_from_raw_figures(quick: tuple[str, Path]) -> None:
     """What was printed is a function of what was saved, so that a table can be checked later."""
     printed, raw = quick
