@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from waystation.queues import attempts as attempts_module
 from waystation.queues.attempts import ATTEMPT_MS, Attempts
 from waystation.queues.message import IN_FLIGHT, READY, SET_ASIDE, Message
 
@@ -72,3 +73,15 @@ def test_old_attempts_are_forgotten_and_young_ones_are_saved() -> None:
 
     assert [attempt.digest for attempt in saved] == [b"y", b"z"]
     assert Attempts(saved).saved() == saved
+
+
+def test_the_oldest_attempts_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts_module, "ATTEMPTS_MAX", 2)
+    attempts, held = noted(in_flight(1))
+    for sequence, digest in ((2, b"y"), (3, b"z")):
+        held[sequence] = in_flight(sequence)
+        attempts.note(digest, 1, 500, [held[sequence]])
+
+    assert len(attempts) == 2
+    assert attempts.messages(b"x", held, 2) == []
+    assert attempts.messages(b"y", held, 2) == [held[2]]

@@ -18,6 +18,8 @@ from waystation.queues.message import IN_FLIGHT, Message
 
 ATTEMPT_MS = 300_000
 """How long an attempt may be repeated. SQS API Reference, ReceiveMessage."""
+ATTEMPTS_MAX = 20_000
+"""Attempts that are remembered, some 200 bytes each; past it, the oldest cannot be repeated any more."""
 
 
 class Attempt(msgspec.Struct, array_like=True, gc=False):
@@ -34,6 +36,9 @@ class Attempts:
 
     def __init__(self, saved: Iterable[Attempt] = ()) -> None:
         self._by_digest = OrderedDict((attempt.digest, attempt) for attempt in saved)
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
 
     def messages(self, digest: bytes, held: Mapping[int, Message], now_ms: int) -> list[Message]:
         """What an attempt has got, if it may have it again; otherwise nothing."""
@@ -54,11 +59,14 @@ class Attempts:
         return found
 
     def note(self, digest: bytes, at_ms: int, visible_at_ms: int, messages: Iterable[Message]) -> None:
-        """An attempt got these messages. Attempts that are too old are forgotten."""
+        """An attempt got these messages. Attempts that are too old, or too many, are forgotten."""
         receipts = [Receipt(message.sequence, message.receive_count) for message in messages]
         self._by_digest.pop(digest, None)
         self._by_digest[digest] = Attempt(digest, at_ms, visible_at_ms, receipts)
-        while next(iter(self._by_digest.values())).at_ms <= at_ms - ATTEMPT_MS:
+        while (
+            len(self._by_digest) > ATTEMPTS_MAX
+            or next(iter(self._by_digest.values())).at_ms <= at_ms - ATTEMPT_MS
+        ):
             self._by_digest.popitem(last=False)
 
     def extend(self, digest: bytes, visible_at_ms: int) -> list[Receipt]:

@@ -66,7 +66,7 @@ class FifoQueue(MessageQueue[OrderedLine]):
         return Counts(counts.visible - delayed, counts.in_flight, delayed)
 
     def held(self) -> int:
-        return super().held() + len(self.deduplication)
+        return super().held() + len(self.deduplication) + len(self.attempts)
 
     def next_due_ms(self) -> int | None:
         due_ms = super().next_due_ms()
