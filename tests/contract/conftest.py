@@ -44,12 +44,6 @@ def sqs(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(f"{request.param}_sqs")
 
 
-@pytest.fixture(scope="session")
-def client(sqs: Any) -> Any:
-    """Another name of `sqs`."""
-    return sqs
-
-
 @pytest.fixture(params=[post, post_form], ids=["json", "query"])
 def ask(request: pytest.FixtureRequest) -> Ask:
     """One request by hand over each protocol in turn, for what no SDK does and for the form of answers."""

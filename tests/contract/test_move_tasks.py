@@ -34,7 +34,7 @@ def orders(new_queue: NewQueue, letters: str) -> str:
     return new_queue(RedrivePolicy=json.dumps(policy))
 
 
-def send(client: Any, queue: str, count: int, *, group: str = "") -> list[str]:
+def send(sqs: Any, queue: str, count: int, *, group: str = "") -> list[str]:
     """Send messages with bodies of their own; returns the bodies."""
     bodies = [f"poison {number:04}" for number in range(count)]
     fifo = {"MessageGroupId": group} if group else {}
@@ -43,12 +43,12 @@ def send(client: Any, queue: str, count: int, *, group: str = "") -> list[str]:
             {"Id": str(number), "MessageBody": body, **fifo}
             for number, body in enumerate(bodies[first : first + 10])
         ]
-        client.send_message_batch(QueueUrl=queue, Entries=entries)
+        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
     return bodies
 
 
-def receive(client: Any, queue: str, *, timeout_s: int = 600, wait_s: int = 0) -> list[dict[str, Any]]:
-    answer = client.receive_message(
+def receive(sqs: Any, queue: str, *, timeout_s: int = 600, wait_s: int = 0) -> list[dict[str, Any]]:
+    answer = sqs.receive_message(
         QueueUrl=queue,
         MaxNumberOfMessages=10,
         VisibilityTimeout=timeout_s,
@@ -59,46 +59,46 @@ def receive(client: Any, queue: str, *, timeout_s: int = 600, wait_s: int = 0) -
     return messages
 
 
-def lose(client: Any, queue: str, letters: str, count: int) -> list[str]:
+def lose(sqs: Any, queue: str, letters: str, count: int) -> list[str]:
     """Send messages and let all become dead letters; returns their bodies."""
-    bodies = send(client, queue, count)
-    eventually(lambda: not receive(client, queue, timeout_s=0) and visible(client, letters) == count)
+    bodies = send(sqs, queue, count)
+    eventually(lambda: not receive(sqs, queue, timeout_s=0) and visible(sqs, letters) == count)
     return bodies
 
 
-def drain(client: Any, queue: str) -> list[str]:
+def drain(sqs: Any, queue: str) -> list[str]:
     """The bodies of everything that is visible, once for each time that it is there."""
     found: list[str] = []
-    while messages := receive(client, queue):
+    while messages := receive(sqs, queue):
         found += [message["Body"] for message in messages]
     return sorted(found)
 
 
-def visible(client: Any, queue: str) -> int:
+def visible(sqs: Any, queue: str) -> int:
     name = "ApproximateNumberOfMessages"
-    return int(client.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"][name])
+    return int(sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"][name])
 
 
-def newest(client: Any, queue: str) -> dict[str, Any]:
-    [task] = client.list_message_move_tasks(SourceArn=arn(queue))["Results"]
+def newest(sqs: Any, queue: str) -> dict[str, Any]:
+    [task] = sqs.list_message_move_tasks(SourceArn=arn(queue))["Results"]
     found: dict[str, Any] = task
     return found
 
 
-def ended(client: Any, queue: str) -> dict[str, Any]:
+def ended(sqs: Any, queue: str) -> dict[str, Any]:
     """The newest task of a queue once it has ended."""
-    eventually(lambda: newest(client, queue)["Status"] not in ("RUNNING", "CANCELLING"))
-    return newest(client, queue)
+    eventually(lambda: newest(sqs, queue)["Status"] not in ("RUNNING", "CANCELLING"))
+    return newest(sqs, queue)
 
 
 def test_a_task_moves_everything_to_its_destination_and_tells_of_it(
-    client: Any, new_queue: NewQueue, letters: str, orders: str
+    sqs: Any, new_queue: NewQueue, letters: str, orders: str
 ) -> None:
     other = new_queue()
-    bodies = send(client, letters, 25)
-    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+    bodies = send(sqs, letters, 25)
+    sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
 
-    task = ended(client, letters)
+    task = ended(sqs, letters)
     started = task.pop("StartedTimestamp")
     assert isinstance(started, int)
     assert task == {
@@ -108,18 +108,18 @@ def test_a_task_moves_everything_to_its_destination_and_tells_of_it(
         "ApproximateNumberOfMessagesMoved": 25,
         "ApproximateNumberOfMessagesToMove": 25,
     }
-    assert drain(client, other) == bodies
-    assert visible(client, letters) == 0
+    assert drain(sqs, other) == bodies
+    assert visible(sqs, letters) == 0
 
 
 def test_without_a_destination_dead_letters_go_back_as_new_messages(
-    client: Any, letters: str, orders: str
+    sqs: Any, letters: str, orders: str
 ) -> None:
-    bodies = lose(client, orders, letters, 5)
-    client.start_message_move_task(SourceArn=arn(letters))
-    assert ended(client, letters)["Status"] == "COMPLETED"
+    bodies = lose(sqs, orders, letters, 5)
+    sqs.start_message_move_task(SourceArn=arn(letters))
+    assert ended(sqs, letters)["Status"] == "COMPLETED"
 
-    messages = receive(client, orders)
+    messages = receive(sqs, orders)
     assert sorted(message["Body"] for message in messages) == bodies
     for message in messages:
         assert message["Attributes"]["ApproximateReceiveCount"] == "1"
@@ -127,37 +127,37 @@ def test_without_a_destination_dead_letters_go_back_as_new_messages(
 
 
 def test_a_running_task_is_listed_with_its_handle_and_cancelled_by_it(
-    client: Any, new_queue: NewQueue, letters: str, orders: str
+    sqs: Any, new_queue: NewQueue, letters: str, orders: str
 ) -> None:
     other = new_queue()
-    bodies = send(client, letters, 20)
-    handle = client.start_message_move_task(
+    bodies = send(sqs, letters, 20)
+    handle = sqs.start_message_move_task(
         SourceArn=arn(letters), DestinationArn=arn(other), MaxNumberOfMessagesPerSecond=2
     )["TaskHandle"]
-    task = newest(client, letters)
+    task = newest(sqs, letters)
     assert (task["Status"], task["TaskHandle"]) == ("RUNNING", handle)
     assert task["MaxNumberOfMessagesPerSecond"] == 2
     assert json.loads(b64decode(handle))["sourceArn"] == arn(letters)
-    eventually(lambda: newest(client, letters)["ApproximateNumberOfMessagesMoved"] > 0)
+    eventually(lambda: newest(sqs, letters)["ApproximateNumberOfMessagesMoved"] > 0)
 
-    moved = client.cancel_message_move_task(TaskHandle=handle)["ApproximateNumberOfMessagesMoved"]
+    moved = sqs.cancel_message_move_task(TaskHandle=handle)["ApproximateNumberOfMessagesMoved"]
     assert 0 < moved < 20
-    task = ended(client, letters)
+    task = ended(sqs, letters)
     assert task["Status"] == "CANCELLED"
     assert "TaskHandle" not in task
-    arrived = drain(client, other)
+    arrived = drain(sqs, other)
     assert len(arrived) == task["ApproximateNumberOfMessagesMoved"] < 20
-    assert sorted(arrived + drain(client, letters)) == bodies
+    assert sorted(arrived + drain(sqs, letters)) == bodies
     with refused("ResourceNotFoundException", "Only active tasks can be cancelled.", 404):
-        client.cancel_message_move_task(TaskHandle=handle)
+        sqs.cancel_message_move_task(TaskHandle=handle)
 
 
 def test_a_second_task_of_a_source_is_refused_while_one_runs(
-    client: Any, new_queue: NewQueue, letters: str, orders: str
+    sqs: Any, new_queue: NewQueue, letters: str, orders: str
 ) -> None:
     other = new_queue()
-    send(client, letters, 10)
-    handle = client.start_message_move_task(
+    send(sqs, letters, 10)
+    handle = sqs.start_message_move_task(
         SourceArn=arn(letters), DestinationArn=arn(other), MaxNumberOfMessagesPerSecond=1
     )["TaskHandle"]
     text = (
@@ -165,96 +165,96 @@ def test_a_second_task_of_a_source_is_refused_while_one_runs(
         "time."
     )
     with refused("InvalidParameterValue", text):
-        client.start_message_move_task(SourceArn=arn(letters))
-    client.cancel_message_move_task(TaskHandle=handle)
-    ended(client, letters)
+        sqs.start_message_move_task(SourceArn=arn(letters))
+    sqs.cancel_message_move_task(TaskHandle=handle)
+    ended(sqs, letters)
 
-    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
-    assert ended(client, letters)["Status"] == "COMPLETED"
-    assert len(client.list_message_move_tasks(SourceArn=arn(letters), MaxResults=10)["Results"]) == 2
-    assert len(drain(client, other)) == 10
+    sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+    assert ended(sqs, letters)["Status"] == "COMPLETED"
+    assert len(sqs.list_message_move_tasks(SourceArn=arn(letters), MaxResults=10)["Results"]) == 2
+    assert len(drain(sqs, other)) == 10
 
 
 def test_a_task_fails_when_its_destination_is_deleted(
-    client: Any, new_queue: NewQueue, letters: str, orders: str
+    sqs: Any, new_queue: NewQueue, letters: str, orders: str
 ) -> None:
     other = new_queue()
-    send(client, letters, 10)
-    client.start_message_move_task(
+    send(sqs, letters, 10)
+    sqs.start_message_move_task(
         SourceArn=arn(letters), DestinationArn=arn(other), MaxNumberOfMessagesPerSecond=1
     )
-    client.delete_queue(QueueUrl=other)
+    sqs.delete_queue(QueueUrl=other)
 
-    task = ended(client, letters)
+    task = ended(sqs, letters)
     assert task["Status"] == "FAILED"
     assert task["FailureReason"] == "AWS.SimpleQueueService.NonExistentQueue"
-    assert visible(client, letters) == 10 - task["ApproximateNumberOfMessagesMoved"]
+    assert visible(sqs, letters) == 10 - task["ApproximateNumberOfMessagesMoved"]
 
 
 def test_a_message_that_was_sent_to_a_dead_letter_queue_cannot_go_back(
-    client: Any, letters: str, orders: str
+    sqs: Any, letters: str, orders: str
 ) -> None:
-    bodies = send(client, letters, 1)
-    client.start_message_move_task(SourceArn=arn(letters))
+    bodies = send(sqs, letters, 1)
+    sqs.start_message_move_task(SourceArn=arn(letters))
 
-    task = ended(client, letters)
+    task = ended(sqs, letters)
     assert (task["Status"], task["FailureReason"]) == ("FAILED", "CouldNotDetermineMessageSource")
-    assert drain(client, letters) == bodies
+    assert drain(sqs, letters) == bodies
 
 
 def test_messages_in_flight_and_delayed_ones_stay(
-    client: Any, new_queue: NewQueue, letters: str, orders: str
+    sqs: Any, new_queue: NewQueue, letters: str, orders: str
 ) -> None:
     other = new_queue()
-    client.send_message(QueueUrl=letters, MessageBody="in flight")
-    assert len(receive(client, letters)) == 1
-    client.send_message(QueueUrl=letters, MessageBody="delayed", DelaySeconds=900)
-    client.send_message(QueueUrl=letters, MessageBody="visible")
-    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+    sqs.send_message(QueueUrl=letters, MessageBody="in flight")
+    assert len(receive(sqs, letters)) == 1
+    sqs.send_message(QueueUrl=letters, MessageBody="delayed", DelaySeconds=900)
+    sqs.send_message(QueueUrl=letters, MessageBody="visible")
+    sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
 
-    task = ended(client, letters)
+    task = ended(sqs, letters)
     assert task["ApproximateNumberOfMessagesToMove"] == task["ApproximateNumberOfMessagesMoved"] == 1
-    assert drain(client, other) == ["visible"]
+    assert drain(sqs, other) == ["visible"]
 
 
 def test_moved_messages_wake_those_who_wait_for_them(
-    server: Server, client: Any, new_queue: NewQueue, letters: str, orders: str
+    server: Server, sqs: Any, new_queue: NewQueue, letters: str, orders: str
 ) -> None:
     other = new_queue()
-    send(client, letters, 1)
-    client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
+    send(sqs, letters, 1)
+    sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
 
-    assert len(receive(client, other, wait_s=20)) == 1
+    assert len(receive(sqs, other, wait_s=20)) == 1
 
 
-def test_queues_that_are_not_there_are_not_found(client: Any, letters: str, orders: str) -> None:
+def test_queues_that_are_not_there_are_not_found(sqs: Any, letters: str, orders: str) -> None:
     nobody = arn("nobody")
     with refused("ResourceNotFoundException", NO_SUCH_QUEUE.format("SourceArn"), 404):
-        client.start_message_move_task(SourceArn=nobody)
+        sqs.start_message_move_task(SourceArn=nobody)
     with refused("ResourceNotFoundException", NO_SUCH_QUEUE.format("SourceArn"), 404):
-        client.list_message_move_tasks(SourceArn=nobody)
+        sqs.list_message_move_tasks(SourceArn=nobody)
     with refused("ResourceNotFoundException", NO_SUCH_QUEUE.format("DestinationArn"), 404):
-        client.start_message_move_task(SourceArn=arn(letters), DestinationArn=nobody)
+        sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=nobody)
 
 
-def test_what_cannot_be_is_refused(client: Any, letters: str, orders: str) -> None:
+def test_what_cannot_be_is_refused(sqs: Any, letters: str, orders: str) -> None:
     text = "Source queue must be configured as a Dead Letter Queue."
     with refused("InvalidParameterValue", text):
-        client.start_message_move_task(SourceArn=arn(orders))
+        sqs.start_message_move_task(SourceArn=arn(orders))
     text = (
         "You must use this format to specify the SourceArn: "
         "arn:<partition>:<service>:<region>:<account-id>:<resource-id>"
     )
     with refused("InvalidParameterValue", text):
-        client.start_message_move_task(SourceArn=letters)
+        sqs.start_message_move_task(SourceArn=letters)
     with refused("InvalidParameterValue"):
-        client.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(letters))
+        sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(letters))
     with refused("InvalidParameterValue"):
-        client.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=501)
+        sqs.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=501)
     with refused("InvalidParameterValue"):
-        client.list_message_move_tasks(SourceArn=arn(letters), MaxResults=11)
+        sqs.list_message_move_tasks(SourceArn=arn(letters), MaxResults=11)
     with refused("InvalidParameterValue", "Value for parameter TaskHandle is invalid."):
-        client.cancel_message_move_task(TaskHandle="garbage")
+        sqs.cancel_message_move_task(TaskHandle="garbage")
 
 
 @pytest.mark.parametrize(
@@ -265,33 +265,33 @@ def test_what_cannot_be_is_refused(client: Any, letters: str, orders: str) -> No
         ("cancel_message_move_task", "TaskHandle"),
     ],
 )
-def test_what_is_mandatory_is_asked_for(client: Any, operation: str, parameter: str) -> None:
+def test_what_is_mandatory_is_asked_for(sqs: Any, operation: str, parameter: str) -> None:
     with refused("MissingParameter", f"The request must contain the parameter {parameter}."):
-        getattr(client, operation)()
+        getattr(sqs, operation)()
 
 
 def test_messages_of_a_fifo_queue_go_back_in_order_with_their_groups(
-    client: Any, new_name: Callable[[], str]
+    sqs: Any, new_name: Callable[[], str]
 ) -> None:
     fifo = {"FifoQueue": "true", "ContentBasedDeduplication": "true", "VisibilityTimeout": "0"}
-    letters = client.create_queue(QueueName=f"{new_name()}.fifo", Attributes=fifo)["QueueUrl"]
+    letters = sqs.create_queue(QueueName=f"{new_name()}.fifo", Attributes=fifo)["QueueUrl"]
     policy = {"deadLetterTargetArn": arn(letters), "maxReceiveCount": 1}
-    orders = client.create_queue(
+    orders = sqs.create_queue(
         QueueName=f"{new_name()}.fifo", Attributes={**fifo, "RedrivePolicy": json.dumps(policy)}
     )["QueueUrl"]
-    bodies = send(client, orders, 20, group="a")
-    eventually(lambda: not receive(client, orders, timeout_s=0) and visible(client, letters) == 20)
-    client.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=50)
-    assert ended(client, letters)["Status"] == "COMPLETED"
+    bodies = send(sqs, orders, 20, group="a")
+    eventually(lambda: not receive(sqs, orders, timeout_s=0) and visible(sqs, letters) == 20)
+    sqs.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=50)
+    assert ended(sqs, letters)["Status"] == "COMPLETED"
 
     found: list[dict[str, Any]] = []
-    while messages := receive(client, orders):
+    while messages := receive(sqs, orders):
         found += messages
         entries = [
             {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
             for number, message in enumerate(messages)
         ]
-        client.delete_message_batch(QueueUrl=orders, Entries=entries)
+        sqs.delete_message_batch(QueueUrl=orders, Entries=entries)
     assert [message["Body"] for message in found] == bodies
     assert {message["Attributes"]["MessageGroupId"] for message in found} == {"a"}
     assert all(message["Attributes"]["MessageDeduplicationId"] for message in found)

@@ -20,33 +20,6 @@ from botocore.exceptions import ClientError
 
 from tests.server import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
-SERVED = [
-    "AddPermission",
-    "CancelMessageMoveTask",
-    "ChangeMessageVisibility",
-    "ChangeMessageVisibilityBatch",
-    "CreateQueue",
-    "DeleteMessage",
-    "DeleteMessageBatch",
-    "DeleteQueue",
-    "GetQueueAttributes",
-    "GetQueueUrl",
-    "ListDeadLetterSourceQueues",
-    "ListMessageMoveTasks",
-    "ListQueueTags",
-    "ListQueues",
-    "PurgeQueue",
-    "ReceiveMessage",
-    "RemovePermission",
-    "SendMessage",
-    "SendMessageBatch",
-    "SetQueueAttributes",
-    "StartMessageMoveTask",
-    "TagQueue",
-    "UntagQueue",
-]
-"""The operations that do what they say; all others are refused as unsupported."""
-
 Members = dict[str, Any]
 """Of a request, by their names on the wire."""
 
