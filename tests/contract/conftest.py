@@ -72,3 +72,21 @@ def new_queue(json_sqs: Any, new_name: Callable[[], str]) -> Callable[..., str]:
 def queue(new_queue: Callable[..., str]) -> str:
     """The URL of a new queue with default attributes."""
     return new_queue()
+
+
+@pytest.fixture
+def new_fifo(json_sqs: Any, new_name: Callable[[], str]) -> Callable[..., str]:
+    """Creates a FIFO queue with the attributes given, and returns its URL."""
+
+    def create(**attributes: str) -> str:
+        given = {"FifoQueue": "true", **attributes}
+        url: str = json_sqs.create_queue(QueueName=f"{new_name()}.fifo", Attributes=given)["QueueUrl"]
+        return url
+
+    return create
+
+
+@pytest.fixture
+def fifo(new_fifo: Callable[..., str]) -> str:
+    """The URL of a FIFO queue that deduplicates by contents."""
+    return new_fifo(ContentBasedDeduplication="true")

@@ -16,24 +16,6 @@ from tests.server import ACCOUNT, REGION, eventually
 NewFifo = Callable[..., str]
 
 
-@pytest.fixture
-def new_fifo(sqs: Any, new_name: Callable[[], str]) -> NewFifo:
-    """Creates a FIFO queue with the attributes given, and returns its URL."""
-
-    def create(**attributes: str) -> str:
-        given = {"FifoQueue": "true", **attributes}
-        url: str = sqs.create_queue(QueueName=f"{new_name()}.fifo", Attributes=given)["QueueUrl"]
-        return url
-
-    return create
-
-
-@pytest.fixture
-def fifo(new_fifo: NewFifo) -> str:
-    """The URL of a FIFO queue that deduplicates by contents."""
-    return new_fifo(ContentBasedDeduplication="true")
-
-
 def send(sqs: Any, queue: str, body: str, group: str = "g", **more: Any) -> Any:
     return sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId=group, **more)
 

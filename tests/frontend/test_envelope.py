@@ -36,14 +36,24 @@ OF_WITHOUT_GROUP = Envelope(
     trace_header="Root=1-x",
 )
 
-attributes = st.builds(Attribute, st.text(), st.text(), st.none() | st.text(), st.none() | st.binary())
-envelopes = st.builds(
-    Envelope, st.text(), st.text(), st.text(), st.lists(attributes), st.text(), st.text(), st.text()
+BEFORE_FIFO = bytes.fromhex(
+    "99a568656c6c6f" + "d920" + BODY_MD5.encode().hex() + "ac303030303030303030303030"
+    "90a0a0" + "a674656e616e74" + "a26964" + "a361726e"
 )
+"""Written before there were FIFO queues, with a group, an id and a source. Never change it here."""
+
+attributes = st.builds(Attribute, st.text(), st.text(), st.none() | st.text(), st.none() | st.binary())
+envelopes = st.builds(Envelope, st.text(), st.text(), st.text(), st.lists(attributes), *[st.text()] * 6)
 
 
 def test_an_envelope_of_an_older_version_is_read() -> None:
     assert decode_envelope(WITHOUT_GROUP) == OF_WITHOUT_GROUP
+
+
+def test_an_envelope_with_a_group_from_before_fifo_queues_is_read() -> None:
+    assert decode_envelope(BEFORE_FIFO) == Envelope(
+        "hello", BODY_MD5, "000000000000", group="tenant", message_id="id", source_arn="arn"
+    )
 
 
 def test_an_envelope_of_the_first_fields_alone_is_read() -> None:
@@ -59,7 +69,7 @@ def test_a_field_that_a_newer_version_has_added_is_no_obstacle() -> None:
 
 
 def test_the_order_of_the_fields_never_changes() -> None:
-    assert Envelope.__struct_fields__[:7] == (
+    assert Envelope.__struct_fields__[:10] == (
         "body",
         "body_md5",
         "sender",
@@ -67,6 +77,9 @@ def test_the_order_of_the_fields_never_changes() -> None:
         "attributes_md5",
         "trace_header",
         "group",
+        "message_id",
+        "source_arn",
+        "deduplication_id",
     )
     assert Attribute.__struct_fields__[:4] == ("name", "type", "text", "binary")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waystation.frontend.handles import Handles
+from waystation.frontend.handles import Handles, sequence_number
 from waystation.metadata.queues import Queue, QueueRecord
 from waystation.protocol.errors import ReceiptHandleIsInvalid
 from waystation.queues.commands import Receipt
@@ -109,3 +109,13 @@ def test_a_message_id_does_not_tell_how_many_messages_there_are() -> None:
     first, second = (UUID(HANDLES.message_id(queue(), sequence)).int for sequence in (1, 2))
 
     assert 30 < (first ^ second).bit_count() < 92
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**63))
+def test_a_sequence_number_has_20_digits_and_sorts_as_text_as_it_does_as_a_number(
+    one: int, other: int
+) -> None:
+    first, second = sequence_number(one), sequence_number(other)
+
+    assert len(first) == len(second) == 20
+    assert (one < other) == (first < second) == (int(first) < int(second))

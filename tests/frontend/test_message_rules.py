@@ -88,6 +88,70 @@ def test_every_number_that_python_writes_is_a_number(number: float) -> None:
     assert message_rules.check_attributes({"n": attribute}) > 0
 
 
+client_ids = st.from_regex(r"[!-~]{1,128}", fullmatch=True)
+
+
+@given(client_ids)
+@example("x" * 128)
+def test_a_client_id_is_made_of_letters_digits_and_punctuation(client_id: str) -> None:
+    message_rules.check_client_id(client_id, "MessageGroupId")
+
+
+@pytest.mark.parametrize("client_id", ["", "x" * 129, "a b", " a", "a\n", "\t", "é", "\x7f"])
+@pytest.mark.parametrize("name", ["MessageGroupId", "MessageDeduplicationId", "ReceiveRequestAttemptId"])
+def test_any_other_client_id_is_refused_by_the_name_of_its_parameter(client_id: str, name: str) -> None:
+    with pytest.raises(InvalidParameterValue) as refused:
+        message_rules.check_client_id(client_id, name)
+    assert refused.value.message == (
+        f"Value {client_id} for parameter {name} is invalid. Reason: {name} can only include alphanumeric "
+        "and punctuation characters. 1 to 128 in length."
+    )
+
+
+def test_what_is_for_fifo_queues_only_is_checked_there_and_refused_elsewhere() -> None:
+    for is_fifo in (False, True):
+        message_rules.check_fifo_only(None, "MessageDeduplicationId", is_fifo=is_fifo)
+    message_rules.check_fifo_only("id", "MessageDeduplicationId", is_fifo=True)
+
+    with pytest.raises(InvalidParameterValue, match="can only include alphanumeric"):
+        message_rules.check_fifo_only("a b", "MessageDeduplicationId", is_fifo=True)
+    for given_id in ("id", "", "a b"):
+        with pytest.raises(InvalidParameterValue) as refused:
+            message_rules.check_fifo_only(given_id, "MessageDeduplicationId", is_fifo=False)
+        assert refused.value.message == (
+            f"Value {given_id} for parameter MessageDeduplicationId is invalid. "
+            "Reason: The request includes a parameter that is not valid for this queue type."
+        )
+
+
+@pytest.mark.parametrize("delay_s", [-1, 901])
+@pytest.mark.parametrize("is_fifo", [False, True])
+def test_a_delay_outside_its_range_is_refused_on_every_queue(delay_s: int, is_fifo: bool) -> None:
+    with pytest.raises(InvalidParameterValue, match="DelaySeconds must be >= 0 and <= 900"):
+        message_rules.check_delay(delay_s, is_fifo=is_fifo)
+
+
+def test_a_message_of_a_fifo_queue_has_no_delay_of_its_own() -> None:
+    for none in (None, 0):
+        message_rules.check_delay(none, is_fifo=True)
+    message_rules.check_delay(900, is_fifo=False)
+
+    with pytest.raises(InvalidParameterValue) as refused:
+        message_rules.check_delay(2, is_fifo=True)
+    assert refused.value.message == (
+        "Value 2 for parameter DelaySeconds is invalid. Reason: "
+        "The request include parameter that is not valid for this queue type."
+    )
+
+
+@given(client_ids, client_ids)
+def test_digests_of_client_ids_are_of_16_bytes_and_as_different_as_the_ids(one: str, other: str) -> None:
+    digests = [message_rules.digest_of(each) for each in (one, other)]
+
+    assert [len(digest) for digest in digests] == [16, 16]
+    assert (digests[0] == digests[1]) == (one == other)
+
+
 def system(text: str) -> MessageSystemAttributeValue:
     return MessageSystemAttributeValue(data_type="String", string_value=text)
 

@@ -19,33 +19,42 @@ from waystation.protocol.errors import (
     InvalidAttributeValue,
     InvalidParameterValue,
     Refusal,
-    UnsupportedOperation,
 )
 
 names = st.sampled_from(sorted(READABLE)) | st.text(max_size=10)
-values = st.sampled_from(["", "0", "007", "true", "false", "{}", "60", "alias/x"]) | st.text(max_size=10)
+values = st.sampled_from(
+    ["", "0", "007", "true", "false", "{}", "60", "alias/x", "messageGroup", "perMessageGroupId"]
+) | st.text(max_size=10)
 wishes = st.dictionaries(names, values, max_size=4)
+FIFO_DEFAULTS = {
+    "FifoQueue": "true",
+    "ContentBasedDeduplication": "false",
+    "DeduplicationScope": "queue",
+    "FifoThroughputLimit": "perQueue",
+}
 
 
-@given(wishes)
-def test_whatever_is_wished_is_checked_or_refused(given_attributes: dict[str, str]) -> None:
+@given(wishes, st.booleans())
+def test_whatever_is_wished_is_checked_or_refused(given_attributes: dict[str, str], is_fifo: bool) -> None:
     """What has passed is stable: checked again, and after a change, it is the same."""
     try:
-        checked = check_attributes(given_attributes)
-    except (InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue, UnsupportedOperation):
+        checked = check_attributes(given_attributes, is_fifo=is_fifo)
+    except (InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue):
         return  # anything else would fail the test
-    assert check_attributes(checked) == checked
+    assert check_attributes(checked, is_fifo=is_fifo) == checked
     assert set(checked) == set(given_attributes)
     assert not set(checked) & set(READ_ONLY)
 
 
-@given(wishes)
-def test_a_queue_created_twice_alike_is_the_same_queue(given_attributes: dict[str, str]) -> None:
+@given(wishes, st.booleans())
+def test_a_queue_created_twice_alike_is_the_same_queue(
+    given_attributes: dict[str, str], is_fifo: bool
+) -> None:
     try:
-        checked = check_attributes(given_attributes)
+        checked = check_attributes(given_attributes, is_fifo=is_fifo)
+        created = merge_attributes({}, checked)
     except Refusal:
         return
-    created = merge_attributes({}, checked)
 
     if not (checked.get("KmsMasterKeyId") and checked.get("SqsManagedSseEnabled")):
         assert first_difference(created, checked) is None
@@ -162,3 +171,100 @@ def test_every_document_is_read_before_it_is_kept(name: str) -> None:
         check_attributes({name: "{}"})
     assert check_attributes({name: ""}) == {name: ""}
     assert "KmsDataKeyReusePeriodSeconds" not in effective_attributes({})
+
+
+# FIFO queues
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FifoQueue", "true"),
+        ("ContentBasedDeduplication", "true"),
+        ("ContentBasedDeduplication", "false"),
+        ("DeduplicationScope", "queue"),
+        ("DeduplicationScope", "messageGroup"),
+        ("FifoThroughputLimit", "perQueue"),
+        ("FifoThroughputLimit", "perMessageGroupId"),
+        ("DelaySeconds", "5"),
+    ],
+)
+def test_a_fifo_queue_has_attributes_of_its_own_and_those_of_all_queues(name: str, value: str) -> None:
+    assert check_attributes({name: value}, is_fifo=True) == {name: value}
+
+
+@pytest.mark.parametrize(
+    "name", ["ContentBasedDeduplication", "DeduplicationScope", "FifoThroughputLimit", "SqsManagedSseEnabled"]
+)
+@pytest.mark.parametrize("value", ["", "yes", "True", "TRUE", "QUEUE", "messagegroup", "perqueue"])
+def test_an_attribute_with_a_choice_has_one_of_its_values_as_they_are_written(name: str, value: str) -> None:
+    with pytest.raises(InvalidAttributeValue, match=rf"^Invalid value for the parameter {name}\.$"):
+        check_attributes({name: value}, is_fifo=True)
+
+
+@pytest.mark.parametrize("value", ["false", "", "TRUE", "no"])
+def test_a_fifo_queue_stays_one(value: str) -> None:
+    with pytest.raises(InvalidAttributeValue, match="Modifying queue type is not supported"):
+        check_attributes({"FifoQueue": value}, is_fifo=True)
+
+
+@pytest.mark.parametrize("value", ["true", "false", ""])
+def test_a_standard_queue_does_not_become_a_fifo_queue(value: str) -> None:
+    with pytest.raises(InvalidAttributeName, match=r"^Unknown Attribute FifoQueue\.$"):
+        check_attributes({"FifoQueue": value})
+
+
+@pytest.mark.parametrize(
+    ("current", "change"),
+    [
+        ({}, {"FifoThroughputLimit": "perMessageGroupId"}),
+        ({}, {"FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "queue"}),
+        ({"DeduplicationScope": "queue"}, {"FifoThroughputLimit": "perMessageGroupId"}),
+        (
+            {"FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "messageGroup"},
+            {"DeduplicationScope": "queue"},
+        ),
+    ],
+)
+def test_throughput_by_group_needs_deduplication_by_group_after_every_change(
+    current: dict[str, str], change: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidAttributeValue) as refused:
+        merge_attributes(current, change)
+    assert refused.value.message == (
+        "Invalid value for the parameter FifoThroughputLimit. Reason: The value perMessageGroupId is allowed "
+        "only when DeduplicationScope is messageGroup."
+    )
+
+
+@pytest.mark.parametrize(
+    ("current", "change"),
+    [
+        ({}, {"FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "messageGroup"}),
+        ({"DeduplicationScope": "messageGroup"}, {"FifoThroughputLimit": "perMessageGroupId"}),
+        ({"DeduplicationScope": "messageGroup"}, {"FifoThroughputLimit": "perQueue"}),
+        (
+            {"FifoThroughputLimit": "perMessageGroupId", "DeduplicationScope": "messageGroup"},
+            {"FifoThroughputLimit": "perQueue", "DeduplicationScope": "queue"},
+        ),
+    ],
+)
+def test_only_what_comes_out_of_a_change_has_to_go_together(
+    current: dict[str, str], change: dict[str, str]
+) -> None:
+    assert merge_attributes(current, change) == {**current, **change}
+
+
+def test_a_fifo_queue_shows_defaults_of_its_own_and_a_standard_queue_does_not() -> None:
+    shown = effective_attributes({"FifoQueue": "true", "DeduplicationScope": "messageGroup"})
+
+    assert shown.items() >= {**FIFO_DEFAULTS, "DeduplicationScope": "messageGroup"}.items()
+    assert not FIFO_DEFAULTS.keys() & effective_attributes({}).keys()
+
+
+def test_a_fifo_queue_agrees_with_its_defaults_when_it_is_created_again() -> None:
+    assert first_difference({"FifoQueue": "true"}, FIFO_DEFAULTS) is None
+    assert (
+        first_difference({"FifoQueue": "true"}, {**FIFO_DEFAULTS, "ContentBasedDeduplication": "true"})
+        == "ContentBasedDeduplication"
+    )

@@ -236,3 +236,102 @@ def test_deletions_clear_away_what_is_left_of_earlier_ones(strict: AppDriver) ->
         strict.advance(seconds=20)
 
     assert len(strict.run(strict.catalogue._store.list("queue/"))) <= 4
+
+
+# FIFO queues
+
+FIFO_NAME_RULE = (
+    "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, "
+    "must end with .fifo suffix and be 1 to 80 in length."
+)
+NAME_RULE = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
+
+
+def test_the_longest_name_of_a_fifo_queue_has_80_characters(app: AppDriver) -> None:
+    name = "x" * 75 + ".fifo"
+
+    assert app.create_queue(name, FifoQueue="true").endswith(f"/{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "fifo", "text"),
+    [
+        ("orders", "true", FIFO_NAME_RULE),
+        ("x" * 76 + ".fifo", "true", FIFO_NAME_RULE),
+        (".fifo", "true", FIFO_NAME_RULE),
+        ("or.ders.fifo", "true", FIFO_NAME_RULE),
+        ("orders.FIFO", "true", FIFO_NAME_RULE),
+        ("orders.fifo\n", "true", FIFO_NAME_RULE),
+        ("orders.fifo", None, NAME_RULE),
+        ("orders", "false", "Unknown Attribute FifoQueue."),
+        ("orders", "TRUE", "Unknown Attribute FifoQueue."),
+        ("orders.fifo", "false", "Unknown Attribute FifoQueue."),
+    ],
+)
+def test_the_name_of_a_queue_and_its_type_go_together(
+    app: AppDriver, name: str, fifo: str | None, text: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        app.create_queue(name, **({} if fifo is None else {"FifoQueue": fifo}))
+    assert (refused.value.status, refused.value.message) == (400, text)
+    assert queues_of_the_shards(app) == set()
+
+
+def test_a_fifo_queue_is_the_same_when_it_is_created_again_alike(app: AppDriver) -> None:
+    alike = {"FifoQueue": "true", "DeduplicationScope": "messageGroup"}
+    url = app.create_queue("orders.fifo", **alike, FifoThroughputLimit="perMessageGroupId")
+
+    assert app.create_queue("orders.fifo", **alike) == url
+    assert app.create_queue("orders.fifo", FifoQueue="true", FifoThroughputLimit="perMessageGroupId") == url
+    with pytest.raises(Refused, match="different value for attribute DeduplicationScope"):
+        app.create_queue("orders.fifo", FifoQueue="true", DeduplicationScope="queue")
+
+
+def test_a_creation_with_attributes_that_do_not_go_together_leaves_nothing_behind(app: AppDriver) -> None:
+    with pytest.raises(Refused, match="400 InvalidAttributeValue"):
+        app.create_queue("orders.fifo", FifoQueue="true", FifoThroughputLimit="perMessageGroupId")
+
+    assert queues_of_the_shards(app) == set()
+
+
+def test_of_two_changes_at_once_that_do_not_go_together_one_is_refused(app: AppDriver) -> None:
+    app.create_queue("orders.fifo", FifoQueue="true", DeduplicationScope="messageGroup")
+
+    async def change() -> list[int]:
+        wishes = [{"FifoThroughputLimit": "perMessageGroupId"}, {"DeduplicationScope": "queue"}]
+        requests = [
+            request_of(
+                "SetQueueAttributes", json.dumps({"QueueUrl": "orders.fifo", "Attributes": wish}).encode()
+            )
+            for wish in wishes
+        ]
+        answers = await asyncio.gather(*(app.app.handle(request) for request in requests))
+        return sorted(answer.status for answer in answers)
+
+    assert app.run(change()) == [200, 400]
+
+
+def test_a_shard_is_told_of_a_new_delay_of_a_fifo_queue(app: AppDriver) -> None:
+    app.create_queue("orders.fifo", FifoQueue="true")
+    app.call("SetQueueAttributes", QueueUrl="orders.fifo", Attributes={"DelaySeconds": "5"})
+
+    [queue] = app.catalogue.queues()
+    settings = app.backend.shards[queue.shard].state.queues[queue.number].settings
+    assert (settings.fifo, settings.delay_ms) == (True, 5_000)
+
+
+def test_the_scope_of_deduplication_that_a_queue_was_created_with_stays_in_force(app: AppDriver) -> None:
+    app.create_queue("orders.fifo", FifoQueue="true", DeduplicationScope="messageGroup")
+    app.call("SetQueueAttributes", QueueUrl="orders.fifo", Attributes={"DeduplicationScope": "queue"})
+
+    [queue] = app.catalogue.queues()
+    assert queue.deduplicates_in_groups
+    assert queue.record.attributes["DeduplicationScope"] == "queue"
+
+
+def test_a_start_writes_nothing_for_a_fifo_queue_either(app: AppDriver) -> None:
+    app.create_queue("orders.fifo", FifoQueue="true", DelaySeconds="5")
+    positions = [shard._log.position for shard in app.backend.shards]
+
+    app.run(app.queues.reconcile())
+    assert [shard._log.position for shard in app.backend.shards] == positions

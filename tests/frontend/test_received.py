@@ -26,13 +26,14 @@ ENVELOPE = Envelope(
 )
 
 
-def show(envelope: Envelope = ENVELOPE, **request: Any) -> Message:
+def show(envelope: Envelope = ENVELOPE, group: str = "", **request: Any) -> Message:
     received = ReceivedMessage(
         sequence=1,
         receive_count=3,
         sent_at_ms=1_000,
         first_received_at_ms=2_000,
         record=1,
+        group=group,
         envelope=encode_envelope(envelope),
     )
     wanted = wanted_of(ReceiveMessageRequest(queue_url="orders", **request))
@@ -118,10 +119,36 @@ def test_system_attributes_are_text() -> None:
 
 
 def test_a_trace_header_and_a_group_are_shown_when_there_are_any() -> None:
-    envelope = Envelope("hello", "md5", "sender", trace_header="Root=1", group="tenant")
-    shown = show(envelope, message_system_attribute_names=["AWSTraceHeader", "MessageGroupId"])
+    envelope = Envelope("hello", "md5", "sender", trace_header="Root=1")
+    shown = show(envelope, "tenant", message_system_attribute_names=["AWSTraceHeader", "MessageGroupId"])
 
     assert shown.attributes == {"AWSTraceHeader": "Root=1", "MessageGroupId": "tenant"}
+
+
+def test_a_group_that_an_older_version_has_put_into_the_envelope_is_shown() -> None:
+    envelope = Envelope("hello", "md5", "sender", group="tenant")
+
+    assert show(envelope, attribute_names=["MessageGroupId"]).attributes == {"MessageGroupId": "tenant"}
+
+
+def test_a_message_of_a_fifo_queue_shows_its_group_deduplication_id_and_sequence_number() -> None:
+    envelope = Envelope("hello", "md5", "sender", deduplication_id="order-1")
+    expected = {
+        "MessageGroupId": "orders",
+        "MessageDeduplicationId": "order-1",
+        "SequenceNumber": "10000000000000000001",
+    }
+
+    assert show(envelope, "orders", attribute_names=list(expected)).attributes == expected
+    everything = show(envelope, "orders", message_system_attribute_names=["All"]).attributes
+    assert everything is not None
+    assert everything.items() >= expected.items()
+
+
+def test_a_message_of_a_standard_queue_has_neither_a_sequence_number_nor_a_deduplication_id() -> None:
+    shown = show(group="tenant", attribute_names=["SequenceNumber", "MessageDeduplicationId"])
+
+    assert shown.attributes is None
 
 
 def test_both_members_that_name_system_attributes_count() -> None:

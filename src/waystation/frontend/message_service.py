@@ -12,7 +12,6 @@ from waystation.frontend.received import Wanted, wanted_of
 from waystation.frontend.sending import (
     Packed,
     TooLong,
-    attempt_digest,
     check_ids,
     check_ids_of_batch,
     pack,
@@ -125,7 +124,7 @@ class MessageService:
                 request.max_number_of_messages or limits.RECEIVE_MESSAGES_DEFAULT,
                 (queue.visibility_timeout_s if visibility_s is None else visibility_s) * 1_000,
                 (queue.wait_s if wait_s is None else wait_s) * 1_000,
-                b"" if attempt_id is None else attempt_digest(attempt_id),
+                b"" if attempt_id is None else message_rules.digest_of(attempt_id),
             ),
         )
         assert isinstance(received, commands.Received)

@@ -7,7 +7,7 @@ responses for the texts, and for what fails a whole batch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from typing import TypeAlias
 
 import msgspec
@@ -22,9 +22,6 @@ from waystation.protocol.errors import InvalidParameterValue, MissingParameter
 from waystation.queues.commands import Entry
 
 Outgoing: TypeAlias = operations.SendMessageRequest | operations.SendMessageBatchRequestEntry
-
-DIGEST_BYTES = 16
-"""Of a client's id, as the backend takes it: two ids with one digest are not met by chance."""
 
 
 class Packed(msgspec.Struct, gc=False):
@@ -119,18 +116,9 @@ def _entry(queue: Queue, message: Outgoing, envelope: Envelope) -> Entry:
     encoded, group = encode_envelope(envelope), message.message_group_id or ""
     if queue.is_fifo:
         # Without a delay: it is the queue's, which the shard knows.
-        return Entry(encoded, 0, group, deduplication_digest(queue, group, envelope.deduplication_id))
+        name = envelope.deduplication_id
+        if queue.deduplicates_in_groups:
+            name = f"{group} {name}"  # neither has a blank in it, so no other pair gives this text
+        return Entry(encoded, 0, group, message_rules.digest_of(name))
     delay_s = queue.delay_s if message.delay_seconds is None else message.delay_seconds
     return Entry(encoded, delay_s * 1_000, group)
-
-
-def deduplication_digest(queue: Queue, group: str, deduplication_id: str) -> bytes:
-    """What a duplicate has in common with its original, and no other message with either."""
-    # No id has a blank in it, so no two pairs give the same text.
-    name = f"{group} {deduplication_id}" if queue.deduplicates_in_groups else deduplication_id
-    return blake2b(name.encode(), digest_size=DIGEST_BYTES, person=b"deduplication").digest()
-
-
-def attempt_digest(attempt_id: str) -> bytes:
-    """The backend's name for a receive that its caller may repeat."""
-    return blake2b(attempt_id.encode(), digest_size=DIGEST_BYTES, person=b"receive attempt").digest()
