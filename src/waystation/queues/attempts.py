@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from waystation.protocol.limits import RECEIVE_ATTEMPT_S
 from waystation.queues.commands import Receipt
 from waystation.queues.message import IN_FLIGHT, Message
 
-ATTEMPT_MS = 300_000
+ATTEMPT_MS = RECEIVE_ATTEMPT_S * 1_000
 """How long an attempt may be repeated. SQS API Reference, ReceiveMessage."""
 ATTEMPTS_MAX = 20_000
 """Attempts that are remembered, some 200 bytes each; past it, the oldest cannot be repeated any more."""
