@@ -21,7 +21,7 @@ _LIMIT_S = 120.0
 
 @dataclass(kw_only=True)
 class Letters:
-    """Messages a second, and the server's CPU for each."""
+    """Messages a second, and the server's CPU for each, with that of watching what has arrived."""
 
     dead_per_s: float
     dead_cpu_us: float
@@ -30,7 +30,7 @@ class Letters:
 
 
 def measure(data_dir: Path, messages: int = MESSAGES) -> Letters:
-    """Fill a queue, let all of it die, and move half of it back; a task moves no more than 500 a second."""
+    """Fill a queue, let all of it die, and move all of it back; a task moves no more than 500 a second."""
     with empty_directory(data_dir / "letters") as directory, Server.run(*waystation(directory)) as server:
         return asyncio.run(_measure(server, messages))
 

@@ -88,6 +88,7 @@ def test_a_quick_run_fills_and_drains_a_backlog(quick: tuple[str, Path]) -> None
 
 
 def test_a_quick_run_has_figures_for_message_groups_tenants_and_dead_letters(quick: tuple[str, Path]) -> None:
+    """FIFO queues of few and of many groups, a deep one, both loads of fairness, and both moves."""
     results = json.loads(quick[1].read_text())
 
     groups = results["groups"]

@@ -52,6 +52,44 @@ def test_a_job_of_300_messages_is_done_once_by_four_workers(server: Server, queu
     assert set(counts.values()) == {"0"}
 
 
+def test_orders_of_each_customer_are_worked_on_in_turn_by_four_workers(server: Server) -> None:
+    """A FIFO queue: twelve customers' orders, each customer's in the order given, none twice."""
+    sqs = server.client()
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    queue = sqs.create_queue(QueueName="orders.fifo", Attributes=attributes)["QueueUrl"]
+    customers, orders = [f"customer-{number}" for number in range(12)], 10
+    done: dict[str, list[int]] = {customer: [] for customer in customers}
+    at_work: set[str] = set()
+    lock, all_done = Lock(), Event()
+
+    for number in range(orders):
+        for customer in customers:
+            for _ in range(2):  # a producer that was not sure of the first answer
+                body = f"{customer} {number}"
+                sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId=customer)
+
+    def work() -> None:
+        while not all_done.is_set():
+            answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=1, WaitTimeSeconds=1)
+            for message in answer.get("Messages", []):
+                customer, number = message["Body"].split()
+                with lock:
+                    assert customer not in at_work, "two workers at one customer's orders"
+                    at_work.add(customer)
+                done[customer].append(int(number))
+                with lock:
+                    at_work.discard(customer)
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            if sum(map(len, done.values())) >= orders * len(customers):
+                all_done.set()
+
+    with ThreadPoolExecutor() as pool:
+        for task in [pool.submit(work) for _ in range(WORKERS)]:
+            task.result()
+
+    assert done == {customer: list(range(orders)) for customer in customers}
+
+
 def resource(server: Server) -> Any:
     return boto3.resource("sqs", **server.connection(), config=config())
 

@@ -20,7 +20,7 @@ from tests.clients.celery_jobs import RETRY_COUNTDOWN_S, do, do_at_third_attempt
 from tests.server import Server, eventually
 
 ROOT = Path(__file__).parents[2]
-TASKS = 150
+TASKS = 200
 WITHIN_S = 40.0
 
 
@@ -97,7 +97,7 @@ def is_empty(server: Server, name: str) -> bool:
     return not any(counts(server, name).values())
 
 
-def test_150_tasks_are_done_once_each(server: Server, queue: str, tmp_path: Path) -> None:
+def test_200_tasks_are_done_once_each(server: Server, queue: str, tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(TASKS)]
     for file in files:
         do.apply_async([str(file)], queue=queue)
