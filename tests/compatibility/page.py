@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.compatibility.limit_rows import LIMITS
 from tests.compatibility.rows import (
     ACTIONS,
     DIFFERENT,
-    LIMITS,
+    ERRORS,
+    GENERAL,
     QUEUE_ATTRIBUTES,
     SAME,
     SYSTEM_ATTRIBUTES,
     Row,
 )
 from tests.contract.test_every_error import CASES, OUT_OF_REACH, Case
-from waystation.protocol import limits
+from waystation.protocol import errors, limits
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/compatibility.md"
@@ -29,22 +31,26 @@ _HEAD = """# Compatibility with Amazon SQS
 
 Every action, attribute, limit and error, and the test that proves what is said of it. This page is
 made from the tests (`python -m tests.compatibility.page`), and a test checks that it is up to date,
-that nothing of botocore's model of SQS is left out, and that every test it names is there. All of it
-holds over both protocols, AWS JSON 1.0 and Query.
+that nothing of botocore's model of SQS is left out, and that every test it names is there. Tests below
+`contract` ask over both protocols, AWS JSON 1.0 and Query, unless one of the two is what they are about.
 
 *same*: what AWS documents, or what was recorded of it. *stricter*: more is promised than by AWS.
-*different*: read the remark.
-
-Where AWS takes time (attributes within 60 s, new queues after 1 s, deletes within 60 s), changes are
-seen at once. Requests must be signed with Signature Version 4; HTTPS is offered, not demanded. No
-rate is throttled.
+*different*: read the remark. What is not there has no test.
 """
+
+PROVOKED = (
+    "contract/test_every_error::test_an_error_in_aws_json_has_a_shape_a_text_and_its_query_code_in_a_header",
+    "contract/test_every_error::test_an_error_in_query_blames_the_sender_and_has_a_code_and_a_text",
+)
+"""The tests that provoke every case of the table of errors."""
 
 
 def page() -> str:
     """The whole page."""
     parts = [
         _HEAD,
+        "## The service\n",
+        _table("what", GENERAL, code=False),
         "## Actions\n",
         _table("action", ACTIONS),
         "## Queue attributes\n",
@@ -59,11 +65,22 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _table(kind: str, rows: list[Row]) -> str:
+def declared() -> dict[str, type[errors.Refusal | errors.Unavailable]]:
+    """Every error that the server declares, by its shape."""
+    kinds: list[type[errors.Refusal | errors.Unavailable]] = [
+        *errors.Refusal.__subclasses__(),
+        *errors.CommonRefusal.__subclasses__(),
+        errors.Unavailable,
+    ]
+    kinds.remove(errors.CommonRefusal)  # what others have in common, and no error itself
+    return {kind.shape: kind for kind in kinds}
+
+
+def _table(kind: str, rows: list[Row], *, code: bool = True) -> str:
     lines = [f"| {kind} | is | remark | test |", "|---|---|---|---|"]
     for row in rows:
-        names = ", ".join(f"`{name}`" for name in row.names)
-        lines.append(f"| {names} | {row.verdict} | {row.remark} | {_link(row.test)} |")
+        names = ", ".join(f"`{name}`" if code else name for name in row.names)
+        lines.append(f"| {names} | {row.verdict} | {row.remark} | {_links(row.tests)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +88,7 @@ def _limits() -> str:
     lines = ["| limit | is | remark | test |", "|---|---|---|---|"]
     for row in LIMITS:
         values = ", ".join(f"{name} {_value(name)}" for name in row.names)
-        lines.append(f"| {values} | {row.verdict} | {row.remark} | {_link(row.test)} |")
+        lines.append(f"| {values} | {row.verdict} | {row.remark} | {_links(row.tests)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -83,16 +100,26 @@ def _value(name: str) -> str:
 
 
 def _errors() -> str:
-    lines = ["| error | code in Query | status | is | remark |", "|---|---|---:|---|---|"]
-    seen: dict[str, Case] = {case.shape: case for case in CASES}
-    for shape, case in sorted(seen.items()):
-        remark = f"provoked by {case.operation}"
-        lines.append(f"| `{shape}` | `{case.query_code}` | {case.status} | {SAME} | {remark} |")
-    for shape, why in sorted(OUT_OF_REACH.items()):
-        lines.append(f"| `{shape}` | | | {DIFFERENT} | never: {why} |")
-    name = "test_an_error_in_aws_json_has_a_shape_a_text_and_its_query_code_in_a_header"
-    link = _link(f"contract/test_every_error::{name}")
-    return "\n".join(lines) + f"\n\nProved by {link} and those beside it.\n"
+    """Those that a case provokes are proved by the case; more may be said of them, and proved, by a row."""
+    lines = ["| error | code in Query | status | is | remark | test |", "|---|---|---:|---|---|---|"]
+    cases: dict[str, Case] = {case.shape: case for case in CASES}
+    rows = {name: row for row in ERRORS for name in row.names}
+    for shape, kind in sorted(declared().items()):
+        row = rows.get(shape) or Row((shape,), (), SAME, "")
+        if shape in OUT_OF_REACH:
+            row = row._replace(verdict=DIFFERENT, remark=f"never: {OUT_OF_REACH[shape]}")
+        links = [_links(row.tests)] if row.tests else []
+        if shape in cases:
+            links.insert(0, f"[{cases[shape].operation} provokes it](../tests/contract/test_every_error.py)")
+        tests = ", ".join(links)
+        lines.append(
+            f"| `{shape}` | `{kind.query_code}` | {kind.status} | {row.verdict} | {row.remark} | {tests} |"
+        )
+    return "\n".join(lines) + f"\n\nWhat provokes an error is sent in both protocols: {_links(PROVOKED)}.\n"
+
+
+def _links(tests: tuple[str, ...]) -> str:
+    return ", ".join(_link(test) for test in tests)
 
 
 def _link(test: str) -> str:
