@@ -8,8 +8,11 @@ test that a row names against the tests that there are.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
+import waystation
 from tests.compatibility.limit_rows import LIMITS
 from tests.compatibility.rows import (
     ACTIONS,
@@ -31,8 +34,8 @@ _HEAD = """# Compatibility with Amazon SQS
 
 Every action, attribute, limit and error, and the test that proves what is said of it. This page is
 made from the tests (`python -m tests.compatibility.page`), and a test checks that it is up to date,
-that nothing of botocore's model of SQS is left out, and that every test it names is there. Tests below
-`contract` ask over both protocols, AWS JSON 1.0 and Query, unless one of the two is what they are about.
+that nothing of botocore's model of SQS is left out, and that every test it names is there. Most tests
+below `contract` ask over both protocols, AWS JSON 1.0 and Query.
 
 *same*: what AWS documents, or what was recorded of it. *stricter*: more is promised than by AWS.
 *different*: read the remark. What is not there has no test.
@@ -67,13 +70,17 @@ def page() -> str:
 
 def declared() -> dict[str, type[errors.Refusal | errors.Unavailable]]:
     """Every error that the server declares, by its shape."""
+    # Not those alone that something has imported by chance, and none that tests declare.
+    for module in walk_packages(waystation.__path__, "waystation."):
+        if not module.name.endswith(".__main__"):
+            import_module(module.name)
     kinds: list[type[errors.Refusal | errors.Unavailable]] = [
         *errors.Refusal.__subclasses__(),
         *errors.CommonRefusal.__subclasses__(),
         errors.Unavailable,
     ]
     kinds.remove(errors.CommonRefusal)  # what others have in common, and no error itself
-    return {kind.shape: kind for kind in kinds}
+    return {kind.shape: kind for kind in kinds if kind.__module__.startswith("waystation.")}
 
 
 def _table(kind: str, rows: list[Row], *, code: bool = True) -> str:
