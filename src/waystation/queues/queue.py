@@ -6,6 +6,7 @@ they return, and `QueueState` applies those.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from math import inf
 
@@ -116,9 +117,9 @@ class MessageQueue(QueueState[AnyLine]):
             outcomes.append(outcome)
         return list(sequences), outcomes
 
+    @abstractmethod
     def _judge_delete(self, message: Message, receive_count: int) -> Outcome:
         """Whether a receipt deletes a message that is there."""
-        raise NotImplementedError
 
     def decide_visibility(
         self, command: ChangeVisibility, now_ms: int
@@ -146,9 +147,9 @@ class MessageQueue(QueueState[AnyLine]):
             return Outcome.BEYOND_LIMIT
         return Outcome.DONE
 
+    @abstractmethod
     def _judge_change(self, message: Message, receive_count: int) -> Outcome:
         """Whether a receipt may change the visibility timeout of a message that is there."""
-        raise NotImplementedError
 
     def decide_arrivals(self, command: AcceptMessages, now_ms: int) -> events.MessagesArrived:
         """Those that have not come before get sequences, in order."""

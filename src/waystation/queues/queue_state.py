@@ -18,6 +18,7 @@ Invariants (tests cite them):
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice
@@ -42,7 +43,7 @@ _STALE_SLACK = 64
 AnyLine = TypeVar("AnyLine", bound=Line)
 
 
-class QueueState(Generic[AnyLine]):
+class QueueState(ABC, Generic[AnyLine]):
     """The state of one queue. Sequences start at 1 and rise in the order of sending.
 
     Args:
@@ -79,21 +80,21 @@ class QueueState(Generic[AnyLine]):
 
     # What kinds of queues differ in
 
+    @abstractmethod
     def _in_order(self, now_ms: int) -> Iterator[Message]:
         """The messages that can be received now, next first, as far as they are objects."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _place(self, line: AnyLine, now_ms: int) -> None:
         """A line has changed: what is visible in it, or how many of its messages are in flight."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _displace(self, line: AnyLine) -> None:
         """A line is idle, and no more one of the queue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _first_line(self) -> AnyLine | None:
         """The line whose messages are next, if there is one."""
-        raise NotImplementedError
 
     # Looking
 
