@@ -30,13 +30,14 @@ _RECENT_MS = 60_000.0
 """Over which consumers' time is averaged; what is twice as old counts an eighth. Ours."""
 _NOISY = 1 << 32
 """Added to a place's key: more than there can be in flight."""
+_NOWHERE = -1
 
 
 class TenantLine(Line):
     """The line of a tenant, and how busy it has kept the consumers lately.
 
     `busy` is the mean number of its messages in flight, as of `busy_at_ms`. `key` is
-    where `Fairness` has put it; None when nothing of it is visible.
+    where `Fairness` has put it, negative while nothing of it is visible.
     """
 
     __slots__ = ("busy", "busy_at_ms", "flying_since", "key")
@@ -47,7 +48,7 @@ class TenantLine(Line):
         self.busy_at_ms = 0
         self.flying_since = 0
         """How many were in flight from `busy_at_ms` on."""
-        self.key: int | None = None
+        self.key = _NOWHERE
 
 
 class Fairness:
@@ -77,8 +78,8 @@ class Fairness:
         turns = 0
         while begun or upcoming is not None:
             # Of two with equally many in flight, one that was served just now has waited less.
-            if upcoming is not None and (not begun or (upcoming.key or 0) <= begun[0][0]):
-                key, line, messages = upcoming.key or 0, upcoming, upcoming.in_order()
+            if upcoming is not None and (not begun or upcoming.key <= begun[0][0]):
+                key, line, messages = upcoming.key, upcoming, upcoming.in_order()
                 upcoming = next(lines, None)
             else:
                 key, _, line, messages = heappop(begun)
@@ -113,11 +114,11 @@ class Fairness:
         many = line.in_flight >= NOISY_IN_FLIGHT_MIN and line.in_flight * NOISY_SHARE > in_flight
         if many or _busy(line, now_ms) * NOISY_SHARE > _busy(self._all, now_ms):
             self._noisy[line.group] = line
-        if was_noisy != (line.group in self._noisy) and line.key is not None:
+        if was_noisy != (line.group in self._noisy) and line.key != _NOWHERE:
             self._move(line)
 
     def _move(self, line: TenantLine) -> None:
-        key: int | None = None
+        key = _NOWHERE
         lost_turn = False
         if line.window or line.back:
             # Each message without a group is a tenant of its own, with nothing in flight.
@@ -130,7 +131,7 @@ class Fairness:
         if key == line.key and not lost_turn:
             return
         self._leave(line)
-        if key is not None:
+        if key != _NOWHERE:
             place = self._places.get(key)
             if place is None:
                 place = self._places[key] = OrderedDict()
@@ -139,13 +140,13 @@ class Fairness:
             line.key = key
 
     def _leave(self, line: TenantLine) -> None:
-        if line.key is not None:
+        if line.key != _NOWHERE:
             place = self._places[line.key]
             del place[line.group]
             if not place:
                 del self._places[line.key]
                 del self._keys[bisect_left(self._keys, line.key)]
-            line.key = None
+            line.key = _NOWHERE
 
     def displace(self, line: TenantLine) -> None:
         """Forget a line."""
