@@ -6,6 +6,7 @@ import pytest
 
 from tests.queues.driver import Got, QueueDriver
 from tests.queues.windows import small_windows
+from waystation.queues import deduplication
 from waystation.queues.commands import Outcome
 from waystation.queues.fifo import FifoQueue
 from waystation.queues.line import OrderedLine
@@ -193,6 +194,26 @@ def test_five_minutes_after_the_first_message_its_deduplication_id_may_be_used_a
     assert second > first
     assert queue.send("duplicate", at_s=699, group="a", deduplication="x") == [second]
     assert queue.texts(at_s=699) == ["one", "two"]
+
+
+def test_a_queue_that_nobody_uses_forgets_deduplication_ids_and_attempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are most of what a queue holds, and would stay for as long as nothing is sent."""
+    monkeypatch.setattr(deduplication, "_FORGET_AT", 2)
+    queue = fifo_queue()
+    for number in range(5):
+        queue.send("body", at_s=0, group="a", deduplication=str(number))
+    queue.receive(at_s=1, attempt="try")
+    before = queue.queue.held()
+    queue.queue.sweep(299_999)
+    assert queue.queue.held() == before
+
+    queue.queue.sweep(301_000)
+
+    assert queue.queue.held() == len(queue.queue.messages)
+    assert queue.send("body", at_s=302, group="a", deduplication="0") == [6]
+    assert queue.send("again", at_s=303, group="a", deduplication="0") == [6]
 
 
 def test_deduplication_survives_deletion_and_a_restart() -> None:

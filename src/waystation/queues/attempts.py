@@ -64,11 +64,15 @@ class Attempts:
         receipts = [Receipt(message.sequence, message.receive_count) for message in messages]
         self._by_digest.pop(digest, None)
         self._by_digest[digest] = Attempt(digest, at_ms, visible_at_ms, receipts)
-        while (
-            len(self._by_digest) > ATTEMPTS_MAX
-            or next(iter(self._by_digest.values())).at_ms <= at_ms - ATTEMPT_MS
-        ):
+        if len(self._by_digest) > ATTEMPTS_MAX:
             self._by_digest.popitem(last=False)
+        self.forget(at_ms)
+
+    def forget(self, now_ms: int) -> None:
+        """Forget what is too old to be repeated."""
+        by_digest = self._by_digest
+        while by_digest and next(iter(by_digest.values())).at_ms <= now_ms - ATTEMPT_MS:
+            by_digest.popitem(last=False)
 
     def extend(self, digest: bytes, visible_at_ms: int) -> list[Receipt]:
         """An attempt was repeated; returns what it got. It is not younger for that."""

@@ -18,12 +18,12 @@ class Deduplication:
 
     def __init__(self) -> None:
         self._sequences: dict[bytes, int] = {}
-        self._forgotten: float = 0
+        self._forgotten = 0
 
     def __len__(self) -> int:
         return len(self._sequences)
 
-    def find(self, digest: bytes, oldest: float) -> int | None:
+    def find(self, digest: bytes, oldest: int) -> int | None:
         """The sequence of a digest, if it is `oldest` or younger."""
         sequence = self._sequences.get(digest)
         return sequence if sequence is not None and sequence >= oldest else None
@@ -34,7 +34,7 @@ class Deduplication:
             self._sequences.pop(digest, None)  # so that it stands at the end
             self._sequences[digest] = sequence
 
-    def forget(self, oldest: float) -> None:
+    def forget(self, oldest: int) -> None:
         """Forget sequences below `oldest`, once they are so many that it is worth it."""
         if oldest - self._forgotten < max(_FORGET_AT, len(self._sequences) // 8):
             return

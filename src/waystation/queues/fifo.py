@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heappop, heappush
-from math import inf
 
 from waystation.protocol.limits import DEDUPLICATION_WINDOW_S, DELAY_S_MAX
 from waystation.queues import events
@@ -101,10 +100,10 @@ class FifoQueue(MessageQueue[OrderedLine]):
             return (), sequences
         return (events.MessagesSent(now_ms, self.number, self.next_sequence, fresh),), sequences
 
-    def _oldest_deduplicating(self, now_ms: int) -> float:
-        """The first sequence whose deduplication id still counts; infinite when none does."""
+    def _oldest_deduplicating(self, now_ms: int) -> int:
+        """The first sequence whose deduplication id still counts, or would if it were sent now."""
         first = self.send_times.first_since(now_ms - DEDUPLICATION_MS + 1)
-        return inf if first is None else first
+        return self.next_sequence if first is None else first
 
     def decide_receive(self, command: ReceiveMessages, now_ms: int) -> tuple[tuple[Event, ...], Received]:
         """As for every queue, and the same messages again for a repeated attempt."""
@@ -177,6 +176,12 @@ class FifoQueue(MessageQueue[OrderedLine]):
                 line.opens_at_ms = 0
                 self._touched[group] = line
         super().advance(now_ms)
+
+    def sweep(self, now_ms: int) -> None:
+        """As for every queue. It also forgets what repetitions it would no more recognise."""
+        super().sweep(now_ms)
+        self.deduplication.forget(self._oldest_deduplicating(now_ms))
+        self.attempts.forget(now_ms)
 
     # Where a group stands
 
