@@ -222,8 +222,10 @@ QUEUE_ATTRIBUTES = [
         "crash/test_dead_letters::test_each_dead_letter_is_in_one_place_through_ten_kills",
         "contract/test_redrive_policies::test_a_redrive_policy_is_echoed_as_it_was_given_and_removed_by_an_empty_one",
         "contract/test_dead_letters::test_a_message_moves_on_the_receive_that_would_exceed_its_limit_and_not_before",
+        "frontend/test_dead_letters::test_a_dead_letter_of_a_fifo_queue_is_as_old_as_its_stay_in_the_dead_letter_queue",
         verdict=STRICTER,
-        remark="Shown as it was sent. Each letter moves exactly once, on the receive that would exceed its limit.",
+        remark="Shown as it was sent. Each letter moves exactly once, on the receive that would exceed its limit. "
+        "Its age goes on, and in FIFO queues begins again.",
     ),
     row(
         "SqsManagedSseEnabled",

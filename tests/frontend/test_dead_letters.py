@@ -98,6 +98,33 @@ def test_a_dead_letter_is_the_message_that_it_was_and_says_where_it_comes_from(a
     assert after["Attributes"]["SentTimestamp"] == str(START_MS)
 
 
+def test_a_dead_letter_of_a_fifo_queue_is_as_old_as_its_stay_in_the_dead_letter_queue(
+    app: AppDriver,
+) -> None:
+    """
+    SQS Developer Guide, dead-letter queues, message retention: for standard queues the enqueue
+    timestamp is unchanged by the move; for FIFO queues it resets.
+    """
+    app.create_queue("letters.fifo", FifoQueue="true", MessageRetentionPeriod="60")
+    fifo = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    orders = app.create_queue("orders.fifo", **fifo, RedrivePolicy=policy("letters.fifo"))
+    app.call("SendMessage", QueueUrl=orders, MessageBody="poison", MessageGroupId="g")
+    [message] = receive(app, orders)
+    app.advance(100)
+    assert receive(app, orders) == []
+    letters = app.call("GetQueueUrl", QueueName="letters.fifo")["QueueUrl"]
+    [letter] = arriving(app, letters)
+
+    assert letter["MessageId"] == message["MessageId"]
+    assert message["Attributes"]["SentTimestamp"] == str(START_MS)
+    assert letter["Attributes"]["SentTimestamp"] == str(START_MS + 100_000)
+
+    app.advance(59)
+    assert len(receive(app, letters)) == 1
+    app.advance(1)
+    assert receive(app, letters) == []
+
+
 def test_a_dead_letter_keeps_its_id_through_a_second_queue_and_names_the_last_it_was_in(
     app: AppDriver,
 ) -> None:

@@ -1,10 +1,13 @@
 """Delivers what queues have set aside: finds where each message goes, and relabels it.
 
 Two kinds of messages are on their way. A dead letter goes to the queue whose ARN is its
-target, remains the message that it was, and says where it comes from. A message that is
-moved out of a dead-letter queue is a new message in its new place, with a new id and a new
-age, that nobody has received yet (SQS Developer Guide, dead-letter queues and their
-redrive; recorded responses). Both keep their contents and their group.
+target, remains the message that it was, and says where it comes from; its age, too, is that
+which it was, except in FIFO queues, where it begins again. A message that is moved out of a
+dead-letter queue is a new message in its new place, with a new id and a new age, that
+nobody has received yet. Both keep their contents and their group.
+
+Source: SQS Developer Guide, dead-letter queues (message retention) and their redrive;
+recorded responses.
 """
 
 from __future__ import annotations
@@ -57,9 +60,7 @@ class DeadLetterDelivery:
         arn = QueueArn.parse(parcel.target)
         if arn is None:
             raise QueueDoesNotExist
-        # A dead-letter queue is of the same account and region as its sources.
-        source_arn = str(arn._replace(name=parcel.source_name))
-        letters = [self._label(parcel, arrival, source_arn) for arrival in parcel.arrivals]
+        letters = [self._label(parcel, arrival, arn) for arrival in parcel.arrivals]
         delivered = await self._hand_over(parcel, {str(arn): letters})
         if delivered.refused:
             raise QueueDoesNotExist
@@ -108,15 +109,20 @@ class DeadLetterDelivery:
             AcceptMessages(queue.number, parcel.source_shard, parcel.source_queue, arrivals, settled),
         )
 
-    def _label(self, parcel: Parcel, arrival: Arrival, source_arn: str) -> Arrival:
-        """A dead letter keeps its id, its attributes, its age and its receive count."""
+    def _label(self, parcel: Parcel, arrival: Arrival, target: QueueArn) -> Arrival:
+        """A dead letter keeps its id, attributes and receive count, and on standard queues its age."""
         envelope = decode_envelope(arrival.envelope)
         if not envelope.message_id:
             envelope.message_id = self._handles.message_id_at(
                 parcel.source_shard, parcel.source_queue, arrival.sequence
             )
-        envelope.source_arn = source_arn
-        return msgspec.structs.replace(arrival, envelope=encode_envelope(envelope))
+        # A dead-letter queue is of the same account and region as its sources.
+        envelope.source_arn = str(target._replace(name=parcel.source_name))
+        sent_at_ms = self._now_ms() if target.is_fifo else arrival.sent_at_ms
+        return msgspec.structs.replace(arrival, envelope=encode_envelope(envelope), sent_at_ms=sent_at_ms)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1_000)
 
     def _renew(self, arrival: Arrival, envelope: Envelope) -> Arrival:
         """A moved message gets its id from its new place, and has just been sent."""
@@ -124,6 +130,6 @@ class DeadLetterDelivery:
         return msgspec.structs.replace(
             arrival,
             envelope=encode_envelope(envelope),
-            sent_at_ms=int(self._clock() * 1_000),
+            sent_at_ms=self._now_ms(),
             receive_count=0,
         )
