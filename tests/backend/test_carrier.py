@@ -212,6 +212,22 @@ async def test_letters_for_a_target_that_is_there_do_not_wait_for_those_of_one_t
 
 
 @virtual_time
+async def test_messages_that_are_moved_do_not_wait_because_dead_letters_have_to() -> None:
+    async with posting(targets=("elsewhere",)) as post:
+        await post.lose("for nobody")
+        await post.source.texts()
+        await settle()
+        began_ms = now_ms()
+        await post.move("elsewhere 1")
+        await settle()
+        await post.move("elsewhere 2")
+        await settle()
+
+        assert await post.in_target("elsewhere") == ["elsewhere 1", "elsewhere 2"]
+        assert now_ms() == began_ms
+
+
+@virtual_time
 async def test_a_queue_that_is_deleted_or_purged_while_it_waits_for_its_target_ends_the_trying() -> None:
     async with posting(targets=()) as post:
         await post.lose(*TEXTS)

@@ -76,24 +76,24 @@ class Carrier:
         self._shard = shard
         self._log = log
         self._deliver = deliver
-        self._waiting: dict[int, float] = {}
-        """Queues that have set messages aside, and from what time of the loop to carry them."""
+        self._waiting: dict[tuple[int, str], float] = {}
+        """Queues that have set messages aside, and for which target, and from when to carry them."""
         self._settled: dict[int, dict[str, list[int]]] = {}
         """By queue and destination: what was released last, and is not to be remembered there any more."""
         self._due = asyncio.Event()
 
-    def notice(self, queue: int) -> None:
-        """A queue has set messages aside. One that has to be tried again is not tried sooner for that."""
-        if queue not in self._waiting:
-            self._waiting[queue] = 0.0
+    def notice(self, queue: int, target: str) -> None:
+        """A queue has set messages aside. What has to be tried again is not tried sooner for that."""
+        if (queue, target) not in self._waiting:
+            self._waiting[queue, target] = 0.0
             self._due.set()
 
     async def run(self) -> None:
         """Work until cancelled. Raises what the log raises."""
         loop = asyncio.get_running_loop()
         for number, each in self._shard.state.queues.items():
-            if each.aside:
-                self.notice(number)
+            for target in each.aside_targets.values():
+                self.notice(number, target)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(self._waiting.values(), default=None)):
@@ -101,27 +101,27 @@ class Carrier:
             self._due.clear()
             for number in self._settled.keys() - self._shard.state.queues.keys():
                 del self._settled[number]
-            for number in [each for each, from_s in self._waiting.items() if from_s <= loop.time()]:
+            for number, target in [each for each, from_s in self._waiting.items() if from_s <= loop.time()]:
                 queue = self._shard.state.queues.get(number)
-                if queue is None or await self._carry_all(queue):
-                    del self._waiting[number]
+                if queue is None or await self._carry_all(queue, target):
+                    del self._waiting[number, target]
                 else:
-                    self._waiting[number] = loop.time() + _RETRY_S
+                    self._waiting[number, target] = loop.time() + _RETRY_S
 
-    async def _carry_all(self, queue: Queue) -> bool:
-        """Carry what a queue has set aside; False when some of it has to be tried again."""
-        for target in dict.fromkeys(queue.aside_targets.values()):
-            try:
-                while messages := self._next(queue, target):
-                    await self._carry(queue, target, messages)
-            except QueueDoesNotExist:
-                self._turn_round(queue, target)
-            except (Refusal, Unavailable) as error:
-                _logger.warning(
-                    "messages that are set aside have to wait",
-                    extra={"queue": queue.settings.name, "target": target, "reason": str(error)},
-                )
-        return not queue.aside
+    async def _carry_all(self, queue: Queue, target: str) -> bool:
+        """Carry what a queue has set aside for a target; False when some of it has to be tried again."""
+        try:
+            while messages := self._next(queue, target):
+                await self._carry(queue, target, messages)
+        except QueueDoesNotExist:
+            return self._turn_round(queue, target)
+        except (Refusal, Unavailable) as error:
+            _logger.warning(
+                "messages that are set aside have to wait",
+                extra={"queue": queue.settings.name, "target": target, "reason": str(error)},
+            )
+            return False
+        return True
 
     def _next(self, queue: Queue, target: str) -> list[ReceivedMessage]:
         """Some of the messages that are set aside for a target; none when there are no more."""
@@ -168,16 +168,20 @@ class Carrier:
         if delivered.refused:
             await self._shard.submit(ReturnMessages(queue.number, list(delivered.refused)))
 
-    def _turn_round(self, queue: Queue, target: str) -> None:
-        """Set what a target that is gone should have taken aside for the one that the queue has now."""
+    def _turn_round(self, queue: Queue, target: str) -> bool:
+        """Set what a target that is gone should have taken aside for the one that the queue has now.
+
+        False when it has no other, so that the same has to be tried again.
+        """
         sequences = [at for at, each in queue.aside_targets.items() if each == target]
         if not sequences or self._shard.state.queues.get(queue.number) is not queue:
-            return  # purged or deleted meanwhile
+            return True  # purged or deleted meanwhile
         current = queue.settings.dead_letter_target
         if current in ("", target):
             _logger.warning(
                 "dead letters have no queue to go to", extra={"queue": queue.settings.name, "target": target}
             )
-        else:
-            now_ms = self._shard.now_ms()
-            self._shard.record(events.MessagesSetAside(now_ms, queue.number, sequences, current))
+            return False
+        now_ms = self._shard.now_ms()
+        self._shard.record(events.MessagesSetAside(now_ms, queue.number, sequences, current))
+        return True

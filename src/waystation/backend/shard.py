@@ -261,7 +261,7 @@ class Shard:
         return envelope_bytes
 
     def _note_set_aside(self, event: events.MessagesSetAside) -> int:
-        self._carrier.notice(event.queue)
+        self._carrier.notice(event.queue, event.target)
         return 0
 
     def seal(self) -> Batch:
