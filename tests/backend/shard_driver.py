@@ -38,8 +38,8 @@ class ShardDriver:
         self.shard = shard
         self.queue = 1
 
-    def sending(self, *texts: str, delay_ms: int = 0) -> asyncio.Future[Any]:
-        entries = [Entry(text.encode(), delay_ms) for text in texts]
+    def sending(self, *texts: str, delay_ms: int = 0, group: str = "") -> asyncio.Future[Any]:
+        entries = [Entry(text.encode(), delay_ms, group) for text in texts]
         return self.shard.submit(SendMessages(self.queue, entries))
 
     def receiving(

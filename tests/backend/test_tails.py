@@ -213,3 +213,24 @@ async def test_a_receive_right_after_a_restart_loads_the_tail() -> None:
     async with running(log) as driver:
         assert await driver.texts() + await driver.texts() == numbered(9, 20)
         assert await driver.counts() == Counts(0, 20, 0)
+
+
+@virtual_time
+async def test_a_long_poll_that_meets_only_dead_and_expired_messages_finds_what_lives_behind_them() -> None:
+    """
+    The dead message of a group stands before a window of expired ones of another, and the only
+    one that lives is in the tail behind these. Nothing else happens that could wake the poll.
+    """
+    async with running() as driver:
+        await driver.create(fifo=True, retention_ms=60_000, receive_count_max=1, dead_letter_target="letters")
+        await asyncio.sleep(5)  # so that nothing expires just before an idle shard is swept, every 10 s
+        await driver.sending(*numbered(1, WINDOW), group="a")
+        await asyncio.sleep(50)
+        await driver.sending("dead", group="b")
+        await driver.sending("alive", group="a")
+        assert [await driver.texts(1, timeout_ms=0) for _ in range(3)] == [["m1"], ["dead"], ["m2"]]
+        await asyncio.sleep(11)
+
+        began_s = asyncio.get_running_loop().time()
+        assert await driver.texts(wait_ms=20_000) == ["alive"]
+        assert asyncio.get_running_loop().time() - began_s < 1

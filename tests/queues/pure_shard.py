@@ -61,7 +61,7 @@ class PureShard:
         decided, answer = self.state.decide(command)
         if isinstance(command, ReceiveMessages):
             queue = self.state.queue(command.queue)
-            while not _has_messages(answer) and queue.needs_load():
+            while not _has_messages(answer) and (decided or queue.needs_load()):
                 for event in decided:
                     self.record(event)
                 if queue.in_flight >= queue.settings.in_flight_max:

@@ -243,7 +243,7 @@ class Shard:
             self._work.set()
             raise ShardUnavailable(self._why_not) from bug
         noted = _NOTED.get(type(event))
-        envelope_bytes = noted(self, event) if noted is not None else 0
+        envelope_bytes = (noted(self, event) if noted is not None else None) or 0
         number = getattr(event, "queue", 0)
         if number in self._polls:
             self._touched.add(number)
@@ -259,10 +259,6 @@ class Shard:
             if sequence in held:
                 self._cache.put(queue, sequence, entry.envelope)
         return envelope_bytes
-
-    def _note_set_aside(self, event: events.MessagesSetAside) -> int:
-        self._carrier.notice(event.queue, event.target)
-        return 0
 
     def seal(self) -> Batch:
         """Close the open batch: the state is now exactly what the log says up to its position."""
@@ -293,6 +289,9 @@ class Shard:
             batch = self.record(event)
         if answer.messages:
             batch.answers.append((future, answer))
+        elif decided:
+            # Only dead messages stood here. Now that they are out of the way, others may be seen.
+            return self._try_receive(queue, command, future)
         self._load_ahead(queue)
         return bool(answer.messages)
 
@@ -487,7 +486,7 @@ class Shard:
             self.record(events.VisibilityChanged(now_ms, received.queue, changes))
 
 
-_NOTED: dict[type, Callable[[Shard, Any], int]] = {
+_NOTED: dict[type, Callable[[Shard, Any], int | None]] = {
     events.MessagesSent: lambda shard, event: shard._cache_new(
         event.queue, event.first_sequence, event.entries
     ),
@@ -495,6 +494,6 @@ _NOTED: dict[type, Callable[[Shard, Any], int]] = {
         event.queue, event.first_sequence, event.arrivals
     ),
     events.MessagesRelocated: lambda _, event: sum(len(message.envelope) for message in event.messages),
-    events.MessagesSetAside: lambda shard, event: shard._note_set_aside(event),
+    events.MessagesSetAside: lambda shard, event: shard._carrier.notice(event.queue, event.target),
 }
-"""What else is done about an event once it is applied; returns the envelope bytes that it brings."""
+"""What else is done about an event once it is applied; returns the envelope bytes that it brings, if any."""
