@@ -27,11 +27,10 @@ def apps() -> Iterator[tuple[AppDriver, AppDriver]]:
 
 
 def expressible(value: Any) -> Any:
-    """Members as a form can say them: an empty list or map is none, and numbers have 18 digits at most."""
+    """Members as a form can say them: numbers have 18 digits at most."""
     match value:
         case dict():
-            kept = {name: each for name, each in value.items() if each not in ([], {}) or name == "Entries"}
-            return {name: expressible(each) for name, each in kept.items()}
+            return {name: expressible(each) for name, each in value.items()}
         case list():
             return [expressible(each) for each in value]
         case int():

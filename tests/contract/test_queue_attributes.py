@@ -94,6 +94,11 @@ def test_one_bad_attribute_leaves_the_others_as_they_were(sqs: Any, queue: str) 
     assert attributes(sqs, queue, "DelaySeconds") == {"DelaySeconds": "0"}
 
 
+def test_a_change_of_no_attributes_is_refused(sqs: Any, queue: str) -> None:
+    with refused("MissingParameter", "The request must contain the parameter Attributes."):
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={})
+
+
 @pytest.mark.parametrize("name", ["Colour", "QueueArn", "ApproximateNumberOfMessages", "All", ""])
 def test_an_attribute_that_nobody_can_set_is_unknown(
     sqs: Any, queue: str, new_name: NewName, name: str

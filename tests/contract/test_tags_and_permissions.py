@@ -209,6 +209,9 @@ def test_a_permission_has_a_label_accounts_and_actions(sqs: Any, queue: str) -> 
         part = {name: value for name, value in whole.items() if name != member}
         with refused("MissingParameter", f"The request must contain the parameter {member}."):
             sqs.add_permission(QueueUrl=queue, **part)
+        if member != "Label":
+            with refused("MissingParameter", f"The request must contain the parameter {member}."):
+                sqs.add_permission(QueueUrl=queue, **part, **{member: []})
     with refused("MissingParameter", "The request must contain the parameter Label."):
         sqs.remove_permission(QueueUrl=queue)
     with refused("InvalidParameterValue"):

@@ -20,7 +20,6 @@ from waystation.frontend.policies import (
 from waystation.protocol.errors import (
     InvalidAttributeValue,
     InvalidParameterValue,
-    MissingParameter,
     OverLimit,
 )
 from waystation.protocol.operations import OPERATIONS
@@ -216,7 +215,6 @@ def test_a_label_is_1_to_80_letters_digits_hyphens_and_underscores(label: str) -
 @pytest.mark.parametrize(
     ("accounts", "shown"),
     [
-        ([], "[]"),
         (["*"], "[*]"),
         ([ONE, "1"], "[1]"),
         (["x", "1"], "[x, 1]"),
@@ -228,11 +226,6 @@ def test_an_account_is_twelve_digits(accounts: list[str], shown: str) -> None:
         check_permission("label", accounts, ["*"])
     assert caught.value.message.endswith("for parameter PrincipalId is invalid. Reason: Unable to verify.")
     assert caught.value.message.startswith(f"Value {shown}")
-
-
-def test_an_action_must_be_given() -> None:
-    with pytest.raises(MissingParameter, match="parameter Actions"):
-        check_permission("label", [ONE], [])
 
 
 def test_a_permission_has_at_most_7_actions() -> None:

@@ -21,7 +21,6 @@ from waystation.protocol import limits
 from waystation.protocol.errors import (
     InvalidAttributeValue,
     InvalidParameterValue,
-    MissingParameter,
     OverLimit,
 )
 from waystation.protocol.operations import OPERATIONS
@@ -164,17 +163,14 @@ def check_permission(label: str, accounts: Sequence[str], actions: Sequence[str]
 
     Raises:
         InvalidParameterValue: a label, account or action that cannot be.
-        MissingParameter: there are no actions.
         OverLimit: there are more than seven.
     """
     if not _LABEL.match(label):
         reason = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length."
         raise InvalidParameterValue.of(label, "Label", reason)
     strangers = [account for account in accounts if not _ACCOUNT.match(account)]
-    if strangers or not accounts:
+    if strangers:
         raise InvalidParameterValue.of(f"[{', '.join(strangers)}]", "PrincipalId", "Unable to verify.")
-    if not actions:
-        raise MissingParameter("Actions")
     _check_count("Actions", len(actions), limits.POLICY_ACTIONS_PER_STATEMENT_MAX)
     for action in actions:
         if action in OWNER_ONLY:

@@ -14,7 +14,7 @@ from waystation.frontend.calls import Call, change_queue, find_queue
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.queues import QueueRecord
 from waystation.protocol import limits, operations
-from waystation.protocol.errors import InvalidParameterValue, MissingParameter
+from waystation.protocol.errors import InvalidParameterValue
 
 _TEXT = re.compile(r"[\w.:/=+@\- \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000-]*\Z")
 """Letters, digits and separators of any script, and the signs that all of AWS allows in tags."""
@@ -29,9 +29,7 @@ class TagService:
 
     async def tag_queue(self, call: Call, request: operations.TagQueueRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        if not request.tags:
-            raise MissingParameter("Tags")
-        given = request.tags
+        given = request.tags or {}
         check_tags(queue.record.name, given)
 
         def change(record: QueueRecord) -> QueueRecord:
@@ -44,9 +42,7 @@ class TagService:
 
     async def untag_queue(self, call: Call, request: operations.UntagQueueRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
-        if not request.tag_keys:
-            raise MissingParameter("TagKeys")
-        gone = frozenset(request.tag_keys)
+        gone = frozenset(request.tag_keys or ())
 
         def change(record: QueueRecord) -> QueueRecord:
             tags = {key: value for key, value in record.tags.items() if key not in gone}

@@ -41,10 +41,13 @@ def require(shape: Shape, prefix: str = "") -> None:
         prefix: put before the member's name, for example "SendMessageBatchRequestEntry.1.".
 
     Raises:
-        MissingParameter: names the first member that is absent or null.
+        MissingParameter: names the first member that is absent or null, or empty where it is to
+            hold something. A form cannot tell the one from the other; an empty batch has an
+            error of its own.
     """
     for member in shape.required:
-        if getattr(shape, member) is None:
+        value = getattr(shape, member)
+        if value is None or (value in ([], {}) and member != "entries"):
             raise MissingParameter(prefix + wire_name(type(shape), member))
 
 
