@@ -180,11 +180,6 @@ def still_app() -> Iterator[AppDriver]:
             yield app
 
 
-def picture(app: AppDriver) -> object:
-    """Everything that a request could have changed."""
-    return app.picture(), app.run(app.tasks.active())
-
-
 def prepare(app: AppDriver) -> dict[str, str]:
     """Have queues with messages and a move, whatever became of them; returns what the stand-ins stand for."""
     queue, fifo = (_queue(app, name) for name in (QUEUE_NAME, FIFO_NAME))

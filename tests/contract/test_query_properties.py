@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.forms import Pairs, pairs_of
-from tests.contract.fuzz import FIFO_NAME, QUEUE_NAME, picture, prepare, requests, still_app
+from tests.contract.fuzz import FIFO_NAME, QUEUE_NAME, prepare, requests, still_app
 from tests.frontend.app_driver import ACCOUNT, AppDriver
 from tests.protocol.query_model import NESTED_SERVICE, QUERY_SERVICE
 from waystation.frontend.http_messages import Request
@@ -69,7 +69,7 @@ def test_no_form_fails_and_a_refused_one_changes_nothing(
     operation, form = drawn
     for stand_in, value in prepare(app).items():
         form = form.replace(quote_plus(stand_in).encode(), quote_plus(value).encode())
-    before = picture(app)
+    before = app.picture()
 
     headers = {"host": "queues.test:9324", "accept": accept}
     headers["content-type"] = "application/x-www-form-urlencoded"
@@ -83,4 +83,4 @@ def test_no_form_fails_and_a_refused_one_changes_nothing(
     else:
         assert json.loads(response.body)
     if response.status != 200:
-        assert picture(app) == before
+        assert app.picture() == before

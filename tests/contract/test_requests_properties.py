@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 
-from tests.contract.fuzz import FIFO_NAME, QUEUE_NAME, bodies, picture, prepare, still_app
+from tests.contract.fuzz import FIFO_NAME, QUEUE_NAME, bodies, prepare, still_app
 from tests.frontend.app_driver import AppDriver
 
 
@@ -27,7 +27,7 @@ def test_no_request_fails_and_a_refused_one_changes_nothing(
     operation, body = request_body
     for stand_in, value in prepare(app).items():
         body = body.replace(stand_in.encode(), value.encode())
-    before = picture(app)
+    before = app.picture()
 
     response = app.post(operation, body)
 
@@ -35,7 +35,7 @@ def test_no_request_fails_and_a_refused_one_changes_nothing(
     assert response.status in (200, 400, 403, 404)
     if response.status != 200:
         assert set(json.loads(response.body)) == {"__type", "message"}
-        assert picture(app) == before
+        assert app.picture() == before
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_no_request_fails_and_a_refused_one_changes_nothing(
 def test_the_picture_tells_a_change(app: AppDriver, operation: str, members: dict[str, Any]) -> None:
     """Or the property above would say nothing."""
     prepare(app)
-    before = picture(app)
+    before = app.picture()
 
     app.call(operation, **members)
-    assert picture(app) != before
+    assert app.picture() != before

@@ -149,10 +149,11 @@ class AppDriver:
         return url
 
     def picture(self) -> list[bytes]:
-        """Everything that a request could have changed: equal pictures, equal queues."""
+        """Everything that a request could have changed: equal pictures, equal queues and moves."""
         shards = [to_snapshot(shard.state) for shard in self.backend.shards]
         queues = sorted((queue.record.name, queue) for queue in self.catalogue.queues())
-        return shards + [msgspec.msgpack.encode(queue.record) for _, queue in queues]
+        records = [msgspec.msgpack.encode(queue.record) for _, queue in queues]
+        return [*shards, *records, msgspec.msgpack.encode(self.run(self.tasks.active()))]
 
 
 def request_of(operation: str, body: bytes, **headers: str) -> Request:
