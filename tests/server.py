@@ -155,6 +155,11 @@ def running(data_dir: Path, *flags: str, log: Path | None = None) -> Iterator[Se
         server.kill()
 
 
+def arn(url: str, *, account: str = ACCOUNT, region: str = REGION) -> str:
+    """The ARN of the queue of a URL, or of a name."""
+    return f"arn:aws:sqs:{region}:{account}:{url.rpartition('/')[2]}"
+
+
 def eventually(look: Callable[[], Value], within_s: float = 20.0, every_s: float = 0.05) -> Value:
     """Look until there is something to see, and return it; fails when there is nothing in time."""
     deadline = time.monotonic() + within_s

@@ -5,34 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.server import ACCOUNT, REGION, Server, eventually
+from tests.contract.receiving import receive
+from tests.server import Server, arn, eventually
 
 NewQueue = Callable[..., str]
 
-
-def arn(url: str) -> str:
-    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}"
+look = partial(receive, VisibilityTimeout=0)
+"""Receives, and leaves what it gets for the next."""
 
 
 def policy(target: str, count: int = 1) -> str:
     return json.dumps({"deadLetterTargetArn": arn(target), "maxReceiveCount": count})
-
-
-def receive(sqs: Any, queue: str, *, timeout_s: int = 0, wait_s: int = 0) -> list[dict[str, Any]]:
-    answer = sqs.receive_message(
-        QueueUrl=queue,
-        MaxNumberOfMessages=10,
-        VisibilityTimeout=timeout_s,
-        WaitTimeSeconds=wait_s,
-        MessageSystemAttributeNames=["All"],
-        MessageAttributeNames=["All"],
-    )
-    messages: list[dict[str, Any]] = answer.get("Messages", [])
-    return messages
 
 
 def counts(sqs: Any, queue: str) -> tuple[str, str]:
@@ -60,12 +48,12 @@ def test_a_message_moves_on_the_receive_that_would_exceed_its_limit_and_not_befo
     orders = new_queue(RedrivePolicy=policy(letters, 2))
     sqs.send_message(QueueUrl=orders, MessageBody="poison")
     for count in ("1", "2"):
-        [message] = receive(sqs, orders)
+        [message] = look(sqs, orders)
         assert message["Attributes"]["ApproximateReceiveCount"] == count
-    assert receive(sqs, letters) == []
+    assert look(sqs, letters) == []
 
-    assert receive(sqs, orders) == []
-    assert len(receive(sqs, letters, wait_s=10)) == 1
+    assert look(sqs, orders) == []
+    assert len(look(sqs, letters, WaitTimeSeconds=10)) == 1
     eventually(lambda: counts(sqs, orders) == ("0", "0"))
 
 
@@ -81,10 +69,10 @@ def test_a_dead_letter_keeps_its_id_contents_age_and_receive_count_and_gains_its
         },
         MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5759e988"}},
     )
-    [before] = receive(sqs, orders)
+    [before] = look(sqs, orders)
     assert "DeadLetterQueueSourceArn" not in before["Attributes"]
-    assert receive(sqs, orders) == []
-    [after] = receive(sqs, letters, wait_s=10)
+    assert look(sqs, orders) == []
+    [after] = look(sqs, letters, WaitTimeSeconds=10)
 
     assert after["MessageId"] == sent["MessageId"]
     for name in ("Body", "MD5OfBody", "MessageAttributes", "MD5OfMessageAttributes"):
@@ -100,8 +88,8 @@ def test_the_source_of_a_dead_letter_is_shown_when_it_is_asked_for_by_name(
     sqs: Any, orders: str, letters: str
 ) -> None:
     sqs.send_message(QueueUrl=orders, MessageBody="poison")
-    receive(sqs, orders)
-    receive(sqs, orders)
+    look(sqs, orders)
+    look(sqs, orders)
 
     answer = sqs.receive_message(
         QueueUrl=letters, WaitTimeSeconds=10, AttributeNames=["DeadLetterQueueSourceArn"]
@@ -112,21 +100,21 @@ def test_the_source_of_a_dead_letter_is_shown_when_it_is_asked_for_by_name(
 
 def test_a_receive_gets_what_lives_and_leaves_out_what_is_dead(sqs: Any, orders: str, letters: str) -> None:
     sqs.send_message(QueueUrl=orders, MessageBody="dead")
-    receive(sqs, orders)
+    look(sqs, orders)
     sqs.send_message(QueueUrl=orders, MessageBody="alive")
 
-    assert [message["Body"] for message in receive(sqs, orders)] == ["alive"]
-    assert [message["Body"] for message in receive(sqs, letters, wait_s=10)] == ["dead"]
+    assert [message["Body"] for message in look(sqs, orders)] == ["alive"]
+    assert [message["Body"] for message in look(sqs, letters, WaitTimeSeconds=10)] == ["dead"]
 
 
 def test_a_long_poll_that_meets_only_dead_messages_waits_on_for_one_that_lives(
     server: Server, sqs: Any, orders: str, letters: str
 ) -> None:
     sqs.send_message(QueueUrl=orders, MessageBody="dead")
-    receive(sqs, orders)
+    look(sqs, orders)
     with ThreadPoolExecutor(1) as thread:
-        polling = thread.submit(receive, sqs, orders, wait_s=20)
-        assert [message["Body"] for message in receive(server.client(), letters, wait_s=10)] == ["dead"]
+        polling = thread.submit(look, sqs, orders, WaitTimeSeconds=20)
+        assert [message["Body"] for message in look(server.client(), letters, WaitTimeSeconds=10)] == ["dead"]
         assert not polling.done()
 
         sqs.send_message(QueueUrl=orders, MessageBody="alive")
@@ -137,10 +125,10 @@ def test_a_long_poll_on_a_dead_letter_queue_is_answered_when_a_message_comes(
     sqs: Any, orders: str, letters: str
 ) -> None:
     sqs.send_message(QueueUrl=orders, MessageBody="dead")
-    receive(sqs, orders)
+    look(sqs, orders)
     with ThreadPoolExecutor(1) as thread:
-        polling = thread.submit(receive, sqs, letters, wait_s=20)
-        assert receive(sqs, orders) == []
+        polling = thread.submit(look, sqs, letters, WaitTimeSeconds=20)
+        assert look(sqs, orders) == []
 
         assert [message["Body"] for message in polling.result()] == ["dead"]
 
@@ -149,24 +137,24 @@ def test_an_old_handle_neither_deletes_nor_changes_a_message_that_has_moved(
     sqs: Any, orders: str, letters: str
 ) -> None:
     sqs.send_message(QueueUrl=orders, MessageBody="poison")
-    [message] = receive(sqs, orders)
-    receive(sqs, orders)
-    assert len(receive(sqs, letters, wait_s=10)) == 1
+    [message] = look(sqs, orders)
+    look(sqs, orders)
+    assert len(look(sqs, letters, WaitTimeSeconds=10)) == 1
 
     sqs.delete_message(QueueUrl=orders, ReceiptHandle=message["ReceiptHandle"])
     with pytest.raises(sqs.exceptions.ClientError, match="InvalidParameterValue"):
         sqs.change_message_visibility(
             QueueUrl=orders, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
         )
-    assert len(receive(sqs, letters)) == 1
+    assert len(look(sqs, letters)) == 1
 
 
 def test_without_its_policy_a_queue_keeps_its_messages(sqs: Any, orders: str, letters: str) -> None:
     sqs.send_message(QueueUrl=orders, MessageBody="poison")
-    receive(sqs, orders)
+    look(sqs, orders)
     sqs.set_queue_attributes(QueueUrl=orders, Attributes={"RedrivePolicy": ""})
 
-    assert len(receive(sqs, orders)) == 1
+    assert len(look(sqs, orders)) == 1
     assert counts(sqs, letters) == ("0", "0")
 
 
@@ -176,12 +164,12 @@ def test_a_message_keeps_its_id_through_two_dead_letter_queues(
     middle = new_queue(RedrivePolicy=policy(letters, 2))
     orders = new_queue(RedrivePolicy=policy(middle))
     message_id = sqs.send_message(QueueUrl=orders, MessageBody="poison")["MessageId"]
-    receive(sqs, orders)
-    receive(sqs, orders)
-    assert [message["MessageId"] for message in receive(sqs, middle, wait_s=10)] == [message_id]
-    receive(sqs, middle)
+    look(sqs, orders)
+    look(sqs, orders)
+    assert [message["MessageId"] for message in look(sqs, middle, WaitTimeSeconds=10)] == [message_id]
+    look(sqs, middle)
 
-    [message] = receive(sqs, letters, wait_s=10)
+    [message] = look(sqs, letters, WaitTimeSeconds=10)
     assert message["MessageId"] == message_id
     assert message["Attributes"]["DeadLetterQueueSourceArn"] == arn(middle)
 
@@ -192,10 +180,10 @@ def test_many_dead_letters_all_arrive_once(sqs: Any, orders: str, letters: str) 
         entries = [{"Id": str(each), "MessageBody": f"poison {batch} {each}"} for each in range(10)]
         answer = sqs.send_message_batch(QueueUrl=orders, Entries=entries)
         ids |= {sent["MessageId"] for sent in answer["Successful"]}
-    while receive(sqs, orders):
+    while look(sqs, orders):
         pass
     found: list[str] = []
-    while messages := receive(sqs, letters, timeout_s=600, wait_s=1):
+    while messages := receive(sqs, letters, VisibilityTimeout=600, WaitTimeSeconds=1):
         found += [message["MessageId"] for message in messages]
 
     assert sorted(found) == sorted(ids)

@@ -10,26 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests.contract.receiving import bodies, receive
 from tests.contract.wire import refused
-from tests.server import ACCOUNT, REGION, eventually
+from tests.server import arn, eventually
 
 NewFifo = Callable[..., str]
 
 
 def send(sqs: Any, queue: str, body: str, group: str = "g", **more: Any) -> Any:
     return sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId=group, **more)
-
-
-def receive(sqs: Any, queue: str, count: int = 10, **more: Any) -> list[dict[str, Any]]:
-    answer = sqs.receive_message(
-        QueueUrl=queue, MaxNumberOfMessages=count, MessageSystemAttributeNames=["All"], **more
-    )
-    messages: list[dict[str, Any]] = answer.get("Messages", [])
-    return messages
-
-
-def bodies(messages: list[dict[str, Any]]) -> list[str]:
-    return [message["Body"] for message in messages]
 
 
 def delete(sqs: Any, queue: str, messages: list[dict[str, Any]]) -> None:
@@ -266,7 +255,7 @@ def test_the_timeout_of_a_message_that_is_visible_again_cannot_be_changed(sqs: A
 
 def test_dead_letters_of_a_fifo_queue_keep_their_group_and_order(sqs: Any, new_fifo: NewFifo) -> None:
     letters = new_fifo()
-    target = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{letters.rpartition('/')[2]}"
+    target = arn(letters)
     policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": 1})
     queue = new_fifo(ContentBasedDeduplication="true", RedrivePolicy=policy)
     for number in range(3):

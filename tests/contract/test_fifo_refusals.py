@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.contract.receiving import receive
 from tests.contract.wire import refused
-from tests.server import ACCOUNT, REGION
+from tests.server import arn
 
 NewQueue = Callable[..., str]
 NewName = Callable[[], str]
@@ -46,16 +47,6 @@ def new_fifo(new_fifo: NewQueue) -> NewQueue:
 
 def change(sqs: Any, queue: str, **attributes: str) -> None:
     sqs.set_queue_attributes(QueueUrl=queue, Attributes=attributes)
-
-
-def receive(sqs: Any, queue: str, **more: Any) -> list[dict[str, Any]]:
-    answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, **more)
-    messages: list[dict[str, Any]] = answer.get("Messages", [])
-    return messages
-
-
-def arn(url: str) -> str:
-    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}"
 
 
 def entry(entry_id: str, **more: Any) -> dict[str, Any]:
@@ -156,9 +147,7 @@ def test_ids_of_128_letters_digits_and_punctuation_are_taken(sqs: Any, fifo: str
     value = "".join(map(chr, range(0x21, 0x7F))) + "x" * 34
     sqs.send_message(QueueUrl=fifo, MessageBody="x", MessageGroupId=value, MessageDeduplicationId=value)
 
-    [message] = receive(
-        sqs, fifo, ReceiveRequestAttemptId=value, MessageSystemAttributeNames=["All"], VisibilityTimeout=0
-    )
+    [message] = receive(sqs, fifo, ReceiveRequestAttemptId=value, VisibilityTimeout=0)
     assert message["Attributes"]["MessageGroupId"] == value
     assert message["Attributes"]["MessageDeduplicationId"] == value
 

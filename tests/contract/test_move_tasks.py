@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.contract.receiving import receive
 from tests.contract.wire import refused
-from tests.server import ACCOUNT, REGION, Server, eventually
+from tests.server import Server, arn, eventually
 
 NewQueue = Callable[..., str]
 
 NO_SUCH_QUEUE = "The resource that you specified for the {} parameter doesn't exist."
-
-
-def arn(url: str) -> str:
-    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}"
 
 
 @pytest.fixture
@@ -47,29 +44,17 @@ def send(sqs: Any, queue: str, count: int, *, group: str = "") -> list[str]:
     return bodies
 
 
-def receive(sqs: Any, queue: str, *, timeout_s: int = 600, wait_s: int = 0) -> list[dict[str, Any]]:
-    answer = sqs.receive_message(
-        QueueUrl=queue,
-        MaxNumberOfMessages=10,
-        VisibilityTimeout=timeout_s,
-        WaitTimeSeconds=wait_s,
-        MessageSystemAttributeNames=["All"],
-    )
-    messages: list[dict[str, Any]] = answer.get("Messages", [])
-    return messages
-
-
 def lose(sqs: Any, queue: str, letters: str, count: int) -> list[str]:
     """Send messages and let all become dead letters; returns their bodies."""
     bodies = send(sqs, queue, count)
-    eventually(lambda: not receive(sqs, queue, timeout_s=0) and visible(sqs, letters) == count)
+    eventually(lambda: not receive(sqs, queue, VisibilityTimeout=0) and visible(sqs, letters) == count)
     return bodies
 
 
 def drain(sqs: Any, queue: str) -> list[str]:
     """The bodies of everything that is visible, once for each time that it is there."""
     found: list[str] = []
-    while messages := receive(sqs, queue):
+    while messages := receive(sqs, queue, VisibilityTimeout=600):
         found += [message["Body"] for message in messages]
     return sorted(found)
 
@@ -119,7 +104,7 @@ def test_without_a_destination_dead_letters_go_back_as_new_messages(
     sqs.start_message_move_task(SourceArn=arn(letters))
     assert ended(sqs, letters)["Status"] == "COMPLETED"
 
-    messages = receive(sqs, orders)
+    messages = receive(sqs, orders, VisibilityTimeout=600)
     assert sorted(message["Body"] for message in messages) == bodies
     for message in messages:
         assert message["Attributes"]["ApproximateReceiveCount"] == "1"
@@ -207,7 +192,7 @@ def test_messages_in_flight_and_delayed_ones_stay(
 ) -> None:
     other = new_queue()
     sqs.send_message(QueueUrl=letters, MessageBody="in flight")
-    assert len(receive(sqs, letters)) == 1
+    assert len(receive(sqs, letters, VisibilityTimeout=600)) == 1
     sqs.send_message(QueueUrl=letters, MessageBody="delayed", DelaySeconds=900)
     sqs.send_message(QueueUrl=letters, MessageBody="visible")
     sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
@@ -224,7 +209,7 @@ def test_moved_messages_wake_those_who_wait_for_them(
     send(sqs, letters, 1)
     sqs.start_message_move_task(SourceArn=arn(letters), DestinationArn=arn(other))
 
-    assert len(receive(sqs, other, wait_s=20)) == 1
+    assert len(receive(sqs, other, VisibilityTimeout=600, WaitTimeSeconds=20)) == 1
 
 
 def test_queues_that_are_not_there_are_not_found(sqs: Any, letters: str, orders: str) -> None:
@@ -280,12 +265,12 @@ def test_messages_of_a_fifo_queue_go_back_in_order_with_their_groups(
         QueueName=f"{new_name()}.fifo", Attributes={**fifo, "RedrivePolicy": json.dumps(policy)}
     )["QueueUrl"]
     bodies = send(sqs, orders, 20, group="a")
-    eventually(lambda: not receive(sqs, orders, timeout_s=0) and visible(sqs, letters) == 20)
+    eventually(lambda: not receive(sqs, orders, VisibilityTimeout=0) and visible(sqs, letters) == 20)
     sqs.start_message_move_task(SourceArn=arn(letters), MaxNumberOfMessagesPerSecond=50)
     assert ended(sqs, letters)["Status"] == "COMPLETED"
 
     found: list[dict[str, Any]] = []
-    while messages := receive(sqs, orders):
+    while messages := receive(sqs, orders, VisibilityTimeout=600):
         found += messages
         entries = [
             {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}

@@ -9,14 +9,10 @@ from typing import Any
 import pytest
 
 from tests.contract.wire import refused
-from tests.server import ACCOUNT, REGION
+from tests.server import arn
 
 NewQueue = Callable[..., str]
 NewName = Callable[[], str]
-
-
-def arn(url: str, *, account: str = ACCOUNT, region: str = REGION) -> str:
-    return f"arn:aws:sqs:{region}:{account}:{url.rpartition('/')[2]}"
 
 
 def policy(target_arn: object, count: object = 3) -> str:

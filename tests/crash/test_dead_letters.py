@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.server import ACCOUNT, REGION, Server, eventually, running
+from tests.server import Server, arn, eventually, running
 
 ROUNDS = 10
 BATCHES = 20
@@ -24,7 +24,7 @@ def test_each_dead_letter_is_in_one_place_through_ten_kills(tmp_path: Path) -> N
     with running(tmp_path / "data", *FLAGS) as server:
         sqs = server.client()
         letters = sqs.create_queue(QueueName="letters")["QueueUrl"]
-        document = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:letters", "maxReceiveCount": 1}
+        document = {"deadLetterTargetArn": arn("letters"), "maxReceiveCount": 1}
         attributes = {"RedrivePolicy": json.dumps(document)}
         orders = sqs.create_queue(QueueName="orders", Attributes=attributes)["QueueUrl"]
         sent: set[str] = set()

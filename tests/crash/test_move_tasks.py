@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.server import ACCOUNT, REGION, Server, eventually, running
+from tests.server import Server, arn, eventually, running
 
 KILLS = 8
 MESSAGES = 600
@@ -56,10 +56,6 @@ def test_a_task_that_was_cancelled_before_a_kill_leaves_each_message_in_one_plac
         assert left
         assert Counter(drain(sqs, other) + left) == Counter(sent)
         server.stop()
-
-
-def arn(url: str) -> str:
-    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}"
 
 
 def set_up(sqs: Any, suffix: str = "") -> tuple[str, str]:
