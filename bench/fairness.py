@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from math import factorial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.phases import empty_directory
 from bench.processes import ROOT, Server, waystation
 from bench.stock_client import stock_client
+from bench.tables import table
 
 CONSUMERS = 8
 QUIET_TENANTS = 15
@@ -39,6 +41,8 @@ WORK_S = 0.1
 SECONDS = 30.0
 LOADS = (0.85, 0.4)
 """Shares of the consumers' time that the quiet tenants need, beside some 5 % for receives and deletes."""
+DWELL_AIM = 2.0
+"""Times the dwell without the noisy tenant."""
 _NOISY = "noisy"
 
 
@@ -132,9 +136,54 @@ class _Run:
                 await self._client.delete_message(QueueUrl=self._queue, ReceiptHandle=handle)
 
 
-def main() -> None:
-    from bench.report_more import fairness_table
+def fairness_table(fairness: Fairness) -> str:
+    """How long messages of quiet tenants wait, without and with a noisy one."""
+    rows = []
+    for load, runs in fairness.by_load.items():
+        alone = runs["alone"]
+        for name, dwell in runs.items():
+            row = [f"{load:.0%}", name, *(f"{value:,.0f}" for value in _of(dwell))]
+            ratios = [with_it / without for with_it, without in zip(_of(dwell), _of(alone), strict=True)]
+            if name != "alone":
+                row += [" / ".join(f"{ratio:,.1f}" for ratio in ratios)]
+            else:
+                row += [""]
+            if name == "fair":
+                said = ["met" if ratio <= DWELL_AIM else "missed" for ratio in ratios]
+                row += [f"{best_ratio(load):,.1f}", f"≤ {DWELL_AIM:g}: {' / '.join(said)}"]
+            else:
+                row += ["", ""]
+            rows.append(row)
+    head = [
+        "consumers' time that quiet tenants need",
+        "noisy tenant",
+        "dwell ms, mean",
+        "median",
+        "p95",
+        "of that without: mean / median / p95",
+        "best possible mean",
+        "aim",
+    ]
+    return table(head, rows)
 
+
+def _of(dwell: Dwell) -> tuple[float, float, float]:
+    return dwell.mean_ms, dwell.median_ms, dwell.p95_ms
+
+
+def best_ratio(load: float) -> float:
+    """The least ratio of mean dwells that a queue can reach which takes no consumer from its work.
+
+    One over the chance that all consumers are busy with quiet tenants' messages alone (Erlang C):
+    with a noisy tenant about, they are always busy.
+    """
+    offered = load * CONSUMERS
+    free = sum(offered**busy / factorial(busy) for busy in range(CONSUMERS))
+    full = offered**CONSUMERS / factorial(CONSUMERS) / (1 - load)
+    return (free + full) / full
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

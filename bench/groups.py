@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.driver import Load, Seen
-from bench.phases import drive, empty_directory
+from bench.phases import PHASES, drive, empty_directory
 from bench.processes import ROOT, Server, memory_mb, waystation
+from bench.tables import table
 
 GROUPS = (0, 1, 100, 10_000)
 """0 is a standard queue, with as many connections as the others."""
 DEEP_MESSAGES = 1_000_000
 OTHER_GROUPS = 100
 _CONNECTIONS = 32
+SHARE_AIM = 0.9
 
 LOADS = {
     "send1": Load(mode="send", warmup_messages=2_000, messages=40_000),
@@ -107,9 +111,66 @@ def _measure_deep(seen: Groups, data_dir: Path, repetitions: int, scale: float) 
             seen.peak_rss_mb = memory_mb(server.pid, "VmHWM")
 
 
-def main() -> None:
-    from bench.report_more import groups_tables
+def groups_tables(groups: Groups) -> str:
+    """CPU and rates by number of groups, and what a deep group costs itself and the others."""
+    titles = {phase.name: phase.title for phase in PHASES}
+    standard = groups.by_groups[0]
+    rows = []
+    for name in LOADS:
+        for number, runs in groups.by_groups.items():
+            beside = standard[name]
+            if name == "receive10" and number == 1:
+                beside = groups.single_connection
+            kind = f"FIFO, groups: {number:,}" if number else "standard"
+            rows.append([titles[name], kind, _rate(runs[name]), _cpu(runs[name]), _ratio(runs[name], beside)])
+    head = ["256 bytes", "queue", "messages/s", "server CPU µs/message", "CPU, of a standard queue's"]
+    return table(head, rows) + "\n\n" + _deep_table(groups)
 
+
+def _deep_table(groups: Groups) -> str:
+    rows = []
+    titles = {"itself": "from the deep group itself", "others": f"with {OTHER_GROUPS} other groups in turn"}
+    for name, runs in groups.deep.items():
+        alone = groups.alone[name]
+        share = _median_rate(runs) / _median_rate(alone)
+        said = f"≥ {SHARE_AIM}: {'met' if share >= SHARE_AIM else 'missed'}"
+        rows.append([titles[name], _rate(alone), _rate(runs), f"{share:.2f}", _cpu(alone), _cpu(runs), said])
+    head = [
+        f"receive + delete in tens, {groups.messages:,} waiting in one group",
+        "messages/s without",
+        "with",
+        "share",
+        "CPU µs without",
+        "with",
+        "aim",
+    ]
+    assert groups.fill is not None
+    tail = (
+        f"Filled at {groups.fill.messages_per_s:,.0f} messages/s; restart {groups.restart_s:.2f} s; "
+        f"peak memory from there {groups.peak_rss_mb:.0f} MB, "
+        "of which some 150 bytes are for each deduplication id of the last five minutes."
+    )
+    return table(head, rows) + "\n\n" + tail
+
+
+def _median_rate(runs: Sequence[Seen]) -> float:
+    return median(run.messages_per_s for run in runs)
+
+
+def _rate(runs: Sequence[Seen]) -> str:
+    return f"{_median_rate(runs):,.0f}"
+
+
+def _cpu(runs: Sequence[Seen]) -> str:
+    return f"{median(run.cpu_us_per_message for run in runs):.1f}"
+
+
+def _ratio(runs: Sequence[Seen], beside: Sequence[Seen]) -> str:
+    cpu = median(run.cpu_us_per_message for run in runs)
+    return f"{cpu / median(run.cpu_us_per_message for run in beside):.2f}"
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

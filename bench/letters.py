@@ -13,6 +13,7 @@ from typing import Any
 from bench.phases import empty_directory
 from bench.processes import Server, cpu_s, waystation
 from bench.stock_client import stock_client
+from bench.tables import table
 
 MESSAGES = 10_000
 _WORKERS = 8
@@ -83,3 +84,16 @@ async def _count(client: Any, queue: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     shown = await client.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
     return sum(int(shown["Attributes"][name]) for name in names)
+
+
+def letters_table(letters: Letters) -> str:
+    """What moving a message to another queue costs."""
+    rows = [
+        [
+            "received once and then set aside, in tens",
+            f"{letters.dead_per_s:,.0f}",
+            f"{letters.dead_cpu_us:.0f}",
+        ],
+        ["moved by a task", f"{letters.moved_per_s:,.0f}", f"{letters.moved_cpu_us:.0f}"],
+    ]
+    return table(["dead letters", "messages/s", "server CPU µs/message"], rows)

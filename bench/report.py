@@ -13,12 +13,11 @@ from statistics import median
 
 from bench.backlog import Backlog
 from bench.driver import Seen
-from bench.fairness import Fairness
-from bench.groups import Groups
-from bench.letters import Letters
+from bench.fairness import Fairness, fairness_table
+from bench.groups import Groups, groups_tables
+from bench.letters import Letters, letters_table
 from bench.limits import CommitSpeed
 from bench.phases import PHASES, Phase
-from bench.report_more import fairness_table, groups_tables, letters_table
 from bench.tables import aim, table
 
 README = Path(__file__).with_name("README.md")
