@@ -35,7 +35,7 @@ LIMITS = [
     ),
     row(
         "DEDUPLICATION_WINDOW_S",
-        "queues/test_fifo::test_five_minutes_after_the_first_message_its_deduplication_id_may_be_used_again",
+        "queues/test_fifo_repeats::test_five_minutes_after_the_first_message_its_deduplication_id_may_be_used_again",
         "contract/test_fifo::test_deduplication_survives_deletion_and_spans_groups",
     ),
     row(

@@ -214,3 +214,11 @@ class QueueDriver:
     def restart(self) -> None:
         """A new owner reads the log, and goes on."""
         self.shard.state = self.shard.recovered()
+
+
+def fifo_queue(delay_s: float = 0, retention_s: float = 345_600, in_flight_max: int = 120_000) -> QueueDriver:
+    return QueueDriver(fifo=True, delay_s=delay_s, retention_s=retention_s, in_flight_max=in_flight_max)
+
+
+def texts(got: list[Got]) -> list[str]:
+    return [each.text for each in got]
