@@ -79,17 +79,24 @@ class InstantStore(SqliteMetadataStore):
 class MoveWorld:
     """What a node has of it. Queues whose names begin with "far" are in the second shard."""
 
-    def __init__(self, logs: list[FaultyLog], store: InstantStore) -> None:
-        self.logs = logs
-        self.store = store
-        self.catalogue = Catalogue(store)
-        self.backend = Backend(list(logs), BackendSettings(), now_ms)
-        self.tasks = MoveTasks(store)
-        self.runner: MoveRunner
-        self._sent = 0
+    catalogue: Catalogue
+    backend: Backend
+    tasks: MoveTasks
+    runner: MoveRunner
+
+    def __init__(self) -> None:
+        self.logs = [FaultyLog(), FaultyLog()]
+        self.store = InstantStore()
+        self.sent: list[str] = []
+        """The bodies of all messages, in order."""
         self._ids = 0
 
     async def start(self) -> None:
+        """A node begins with what the logs and the store hold."""
+        self._before = asyncio.all_tasks()
+        self.catalogue = Catalogue(self.store)
+        self.backend = Backend(list(self.logs), BackendSettings(), now_ms)
+        self.tasks = MoveTasks(self.store)
         await self.store.open()
         await self.catalogue.start()
         delivery = DeadLetterDelivery(self.catalogue, self.backend, Handles(self.catalogue.secret), _now_s)
@@ -103,6 +110,7 @@ class MoveWorld:
         await self.runner.stop()
         await self.backend.stop()
         await self.catalogue.stop()
+        assert asyncio.all_tasks() == self._before, "a task was left behind"
 
     async def crash(self) -> None:
         """End without writing another word."""
@@ -135,8 +143,8 @@ class MoveWorld:
     async def send(self, name: str, count: int = 1, *, source: str = "") -> list[str]:
         """Send messages, as if they were dead letters of a source if one is given; returns their bodies."""
         queue = self.queue(name)
-        bodies = [f"{name} {number:05}" for number in range(self._sent, self._sent + count)]
-        self._sent += count
+        bodies = [f"{name} {number:05}" for number in range(len(self.sent), len(self.sent) + count)]
+        self.sent += bodies
         envelopes = [Envelope(body, "md5", ACCOUNT, source_arn=source and arn(source)) for body in bodies]
         entries = [commands.Entry(encode_envelope(envelope)) for envelope in envelopes]
         await self.backend.submit(queue.shard, commands.SendMessages(queue.number, entries))
@@ -213,12 +221,9 @@ def _now_s() -> float:
 
 
 @asynccontextmanager
-async def moving(
-    *names: str, logs: list[FaultyLog] | None = None, store: InstantStore | None = None
-) -> AsyncIterator[MoveWorld]:
-    """A node with these queues; when it is stopped, no task may be left."""
-    before = asyncio.all_tasks()
-    world = MoveWorld(logs or [FaultyLog(), FaultyLog()], store or InstantStore())
+async def moving(*names: str) -> AsyncIterator[MoveWorld]:
+    """A node with these queues."""
+    world = MoveWorld()
     await world.start()
     for name in names:
         await world.create(name)
@@ -226,4 +231,12 @@ async def moving(
         yield world
     finally:
         await world.stop()
-        assert asyncio.all_tasks() == before, "a task was left behind"
+
+
+@asynccontextmanager
+async def moving_to(destination: str, messages: int, **fields: Any) -> AsyncIterator[MoveWorld]:
+    """A node with a queue "letters" of which so many messages have just begun to move."""
+    async with moving("letters", destination) as world:
+        await world.send("letters", messages)
+        await world.begin(destination=destination, **fields)
+        yield world

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.backend.virtual_time import settle, virtual_time
-from tests.frontend.move_world import InstantStore, MoveWorld, moving
-from tests.log.faulty import FaultyLog, Gate
+from tests.frontend.move_world import moving, moving_to
+from tests.log.faulty import Gate
 from waystation.metadata.move_tasks import MoveStatus, MoveTask
 from waystation.metadata.store import MetadataUnavailable
 from waystation.protocol.errors import Unavailable
@@ -21,20 +21,14 @@ from waystation.protocol.errors import Unavailable
 def test_a_move_goes_on_when_its_node_starts_again(how: str, after_s: float) -> None:
     @virtual_time
     async def restart() -> None:
-        logs, store = [FaultyLog(), FaultyLog()], InstantStore()
-        world = MoveWorld(logs, store)
-        await world.start()
-        await world.create("letters")
-        await world.create("far-orders")
-        bodies = await world.send("letters", 100)
-        await world.begin(destination="far-orders", rate_max=20)
-        await asyncio.sleep(after_s)
-        await getattr(world, how)()
-        async with moving(logs=logs, store=store) as world:
+        async with moving_to("far-orders", 100, rate_max=20) as world:
+            await asyncio.sleep(after_s)
+            await getattr(world, how)()
+            await world.start()
             task = await world.ended()
 
             assert task.status is MoveStatus.COMPLETED
-            assert await world.bodies("far-orders") == bodies
+            assert await world.bodies("far-orders") == world.sent
             assert await world.total("letters") == 0
             if how == "stop":
                 assert task.moved == 100
@@ -45,29 +39,26 @@ def test_a_move_goes_on_when_its_node_starts_again(how: str, after_s: float) -> 
 
 @virtual_time
 async def test_a_move_that_was_being_cancelled_in_a_crash_stays_so() -> None:
-    logs, store = [FaultyLog(), FaultyLog()], InstantStore()
-    world = MoveWorld(logs, store)
-    await world.start()
-    await world.create("letters")
-    await world.create("far-orders")
-    bodies = await world.send("letters", 100)
-    logs[1].appends.shut()
-    await world.runner.cancel(await world.begin(destination="far-orders", rate_max=20))
-    logs[1].appends.release()
-    await world.crash()
-    async with moving(logs=logs, store=store) as world:
+    async with moving("letters", "far-orders") as world:
+        bodies = await world.send("letters", 100)
+        world.logs[1].appends.shut()
+        await world.runner.cancel(await world.begin(destination="far-orders", rate_max=20))
+        world.logs[1].appends.release()
+        await world.crash()
+        await world.start()
+
         assert (await world.ended()).status is MoveStatus.CANCELLED
         assert sorted(await world.bodies("letters") + await world.bodies("far-orders")) == bodies
 
 
 @virtual_time
 async def test_a_task_that_has_ended_does_not_begin_again() -> None:
-    logs, store = [FaultyLog(), FaultyLog()], InstantStore()
-    async with moving("letters", "orders", logs=logs, store=store) as world:
+    async with moving("letters", "orders") as world:
         await world.begin(destination="orders")
         await world.ended()
         bodies = await world.send("letters", 5)
-    async with moving(logs=logs, store=store) as world:
+        await world.stop()
+        await world.start()
         await asyncio.sleep(5)
 
         assert await world.bodies("letters") == bodies
@@ -92,9 +83,7 @@ async def test_the_tasks_of_a_queue_that_is_gone_are_forgotten_when_another_begi
 def test_a_move_outlives_the_failures_of_both_queues(how: str, shard: int, at_s: float) -> None:
     @virtual_time
     async def fail() -> None:
-        async with moving("letters", "far-orders") as world:
-            bodies = await world.send("letters", 50)
-            await world.begin(destination="far-orders", rate_max=20)
+        async with moving_to("far-orders", 50, rate_max=20) as world:
             await asyncio.sleep(at_s)
             opens = world.logs[shard].opens
             setattr(world.logs[shard], how, 2)
@@ -103,7 +92,7 @@ def test_a_move_outlives_the_failures_of_both_queues(how: str, shard: int, at_s:
             assert world.logs[shard].opens > opens
             assert task.status is MoveStatus.COMPLETED
             await world.serves()
-            assert await world.bodies("far-orders") == bodies
+            assert await world.bodies("far-orders") == world.sent
             assert await world.total("letters") == 0
 
     fail()
@@ -130,9 +119,7 @@ async def test_a_move_does_not_take_a_source_that_is_recovering_for_an_empty_one
 
 @virtual_time
 async def test_a_store_that_is_out_of_order_holds_a_move_up_and_does_not_end_it() -> None:
-    async with moving("letters", "orders") as world:
-        bodies = await world.send("letters", 100)
-        await world.begin(destination="orders", rate_max=20)
+    async with moving_to("orders", 100, rate_max=20) as world:
         await asyncio.sleep(1.5)
         world.store.is_out_of_order = True
         await asyncio.sleep(60)
@@ -140,14 +127,12 @@ async def test_a_store_that_is_out_of_order_holds_a_move_up_and_does_not_end_it(
         world.store.is_out_of_order = False
 
         assert (await world.ended()).status is MoveStatus.COMPLETED
-        assert await world.bodies("orders") == bodies
+        assert await world.bodies("orders") == world.sent
 
 
 @virtual_time
 async def test_an_end_that_cannot_be_saved_is_saved_later() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 5)
-        await world.begin(destination="orders", rate_max=20)
+    async with moving_to("orders", 5, rate_max=20) as world:
         world.store.is_out_of_order = True
         await asyncio.sleep(60)
         world.store.is_out_of_order = False

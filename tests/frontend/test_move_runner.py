@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from tests.backend.virtual_time import now_ms, virtual_time
-from tests.frontend.move_world import arn, moving
+from tests.frontend.move_world import arn, moving, moving_to
 from waystation.frontend.dead_letters import NO_QUEUE, NO_SOURCE
 from waystation.frontend.move_runner import OUR_FAULT, TOO_LONG, Pace
 from waystation.metadata.move_tasks import MoveStatus
@@ -45,9 +45,7 @@ def test_what_was_not_used_is_not_saved_up_for_later() -> None:
 
 @virtual_time
 async def test_a_move_keeps_to_its_rate_at_every_moment_and_is_not_much_slower() -> None:
-    async with moving("letters", "far-orders") as world:
-        bodies = await world.send("letters", 100)
-        await world.begin(destination="far-orders", rate_max=20)
+    async with moving_to("far-orders", 100, rate_max=20) as world:
         began_ms = now_ms()
         while (await world.saved()).is_active:
             arrived = await world.total("far-orders")
@@ -55,14 +53,12 @@ async def test_a_move_keeps_to_its_rate_at_every_moment_and_is_not_much_slower()
             await asyncio.sleep(0.01)
 
         assert 4_800 <= now_ms() - began_ms <= 5_500
-        assert await world.bodies("far-orders") == bodies
+        assert await world.bodies("far-orders") == world.sent
 
 
 @virtual_time
 async def test_a_move_of_one_message_a_second_moves_one_each_second() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 4)
-        await world.begin(destination="orders", rate_max=1)
+    async with moving_to("orders", 4, rate_max=1) as world:
         seen = []
         for _ in range(4):
             await asyncio.sleep(0.5)
@@ -75,10 +71,8 @@ async def test_a_move_of_one_message_a_second_moves_one_each_second() -> None:
 
 @virtual_time
 async def test_a_move_without_a_rate_is_as_fast_as_the_fastest() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 2_000)
+    async with moving_to("orders", 2_000) as world:
         began_ms = now_ms()
-        await world.begin(destination="orders")
         await world.ended()
 
         assert 3_800 <= now_ms() - began_ms <= 4_500
@@ -105,13 +99,11 @@ async def test_no_more_is_on_its_way_than_moves_in_a_tenth_of_a_second() -> None
 
 @virtual_time
 async def test_progress_is_saved_once_a_second_and_at_the_end() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 1_000)
-        move = await world.begin(destination="orders", rate_max=100)
+    async with moving_to("orders", 1_000, rate_max=100) as world:
         writes = world.store.writes
         for _ in range(95):
             await asyncio.sleep(0.1)
-            assert move.task.moved - (await world.saved()).moved <= 130
+            assert world.move().task.moved - (await world.saved()).moved <= 130
         assert world.store.writes - writes <= 10
 
         task = await world.ended()
@@ -148,9 +140,7 @@ async def test_only_what_is_moved_counts_as_moved() -> None:
 
 @virtual_time
 async def test_what_is_sent_while_a_move_runs_is_moved_too() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 20)
-        await world.begin(destination="orders", rate_max=10)
+    async with moving_to("orders", 20, rate_max=10) as world:
         await asyncio.sleep(1)
         await world.send("letters", 5)
 
@@ -202,9 +192,7 @@ async def test_a_queue_that_does_not_answer_holds_up_no_message_of_another() -> 
 
 @virtual_time
 async def test_a_destination_does_not_remember_for_long_what_has_come() -> None:
-    async with moving("letters", "far-orders") as world:
-        await world.send("letters", 500)
-        await world.begin(destination="far-orders", rate_max=100)
+    async with moving_to("far-orders", 500, rate_max=100) as world:
         await world.ended()
 
         [known] = world.backend.shards[1].state.queues[1].arrived.values()
@@ -240,18 +228,16 @@ async def test_a_message_whose_queue_is_gone_ends_the_move_and_stays() -> None:
 
 @virtual_time
 async def test_a_move_that_is_cancelled_leaves_the_rest_where_it_was() -> None:
-    async with moving("letters", "orders") as world:
-        bodies = await world.send("letters", 100)
-        move = await world.begin(destination="orders", rate_max=10)
+    async with moving_to("orders", 100, rate_max=10) as world:
         await asyncio.sleep(2.05)
-        await world.runner.cancel(move)
+        await world.runner.cancel(world.move())
         task = await world.ended()
 
         assert task.status is MoveStatus.CANCELLED
         moved = await world.bodies("orders")
         assert len(moved) == task.moved
         assert 20 <= task.moved <= 22
-        assert sorted(moved + await world.bodies("letters")) == bodies
+        assert sorted(moved + await world.bodies("letters")) == world.sent
 
 
 @virtual_time
@@ -275,11 +261,9 @@ async def test_a_move_is_cancelled_once_what_was_on_its_way_has_arrived() -> Non
 
 @virtual_time
 async def test_a_slow_move_is_cancelled_at_once() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 100)
-        move = await world.begin(destination="orders", rate_max=1)
+    async with moving_to("orders", 100, rate_max=1) as world:
         await asyncio.sleep(0.5)
-        await world.runner.cancel(move)
+        await world.runner.cancel(world.move())
         cancelled_ms = now_ms()
 
         assert (await world.ended()).status is MoveStatus.CANCELLED
@@ -288,9 +272,7 @@ async def test_a_slow_move_is_cancelled_at_once() -> None:
 
 @virtual_time
 async def test_a_move_fails_when_its_destination_is_deleted_and_nothing_more_is_lost() -> None:
-    async with moving("letters", "far-orders") as world:
-        bodies = await world.send("letters", 100)
-        await world.begin(destination="far-orders", rate_max=50)
+    async with moving_to("far-orders", 100, rate_max=50) as world:
         await asyncio.sleep(1)
         moved = await world.bodies("far-orders")
         await world.delete("far-orders")
@@ -300,7 +282,7 @@ async def test_a_move_fails_when_its_destination_is_deleted_and_nothing_more_is_
         left = await world.bodies("letters")
         assert 40 <= len(left) <= 60
         assert not set(left) & set(moved)
-        assert set(left) <= set(bodies)
+        assert set(left) <= set(world.sent)
 
 
 @virtual_time
@@ -320,9 +302,7 @@ async def test_what_is_on_its_way_to_a_queue_that_is_deleted_is_shown_again_befo
 
 @virtual_time
 async def test_a_move_fails_when_its_source_is_deleted_even_if_its_shard_has_not_heard_of_it() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 100)
-        await world.begin(destination="orders", rate_max=10)
+    async with moving_to("orders", 100, rate_max=10) as world:
         await asyncio.sleep(1.05)
         await world.catalogue.delete(world.queue("letters"))
 
@@ -347,9 +327,7 @@ async def test_a_move_fails_when_its_source_is_deleted_while_messages_are_on_the
 
 @virtual_time
 async def test_a_queue_that_is_created_in_the_place_of_a_source_is_not_moved() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 100)
-        await world.begin(destination="orders", rate_max=10)
+    async with moving_to("orders", 100, rate_max=10) as world:
         await asyncio.sleep(1.05)
         await world.catalogue.delete(world.queue("letters"))
         await world.create("letters")
@@ -363,9 +341,7 @@ async def test_a_queue_that_is_created_in_the_place_of_a_source_is_not_moved() -
 
 @virtual_time
 async def test_a_source_that_is_purged_is_empty() -> None:
-    async with moving("letters", "orders") as world:
-        await world.send("letters", 100)
-        await world.begin(destination="orders", rate_max=10)
+    async with moving_to("orders", 100, rate_max=10) as world:
         await asyncio.sleep(1.05)
         queue = world.queue("letters")
         await world.backend.submit(queue.shard, PurgeQueue(queue.number, 0))
@@ -379,10 +355,8 @@ def test_a_move_is_stopped_after_its_longest_time(monkeypatch: pytest.MonkeyPatc
 
     @virtual_time
     async def run_on() -> None:
-        async with moving("letters", "orders") as world:
-            await world.send("letters", 100)
+        async with moving_to("orders", 100, rate_max=1) as world:
             began_ms = now_ms()
-            await world.begin(destination="orders", rate_max=1)
             task = await world.ended()
 
             assert (task.status, task.failure) == (MoveStatus.FAILED, TOO_LONG)

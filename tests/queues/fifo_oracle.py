@@ -6,24 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.queues.oracle import HIDDEN_MS_MAX
-from waystation.queues.commands import Arrival, Entry, Outcome, QueueSettings, Receipt, ReceivedMessage
+from tests.queues.oracle import HIDDEN_MS_MAX, Oracle, OracleMessage
+from waystation.queues.commands import Arrival, Entry, Outcome, Receipt, ReceivedMessage
 
 FIVE_MINUTES_MS = 300_000
 """How long a deduplication id and an attempt count: SQS API Reference."""
 
 
 @dataclass
-class FifoMessage:
+class FifoMessage(OracleMessage):
     """One message, in flight until `hidden_until_ms`."""
 
-    group: str
-    envelope: bytes
-    sent_at_ms: int
-    receive_count: int = 0
-    hidden_until_ms: int = 0
-    received_at_ms: int = 0
-    first_received_at_ms: int = 0
+    group: str = ""
     is_aside: bool = False
     is_arrival: bool = False
     is_expired: bool = False
@@ -40,19 +34,14 @@ class FifoAttempt:
 
 
 @dataclass
-class FifoOracle:
+class FifoOracle(Oracle[FifoMessage]):
     """One queue. Every method takes the time; nothing happens by itself."""
 
-    settings: QueueSettings
-    messages: dict[int, FifoMessage] = field(default_factory=dict)
-    """In the order of their sequences."""
     seen: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     """By deduplication id: sequence and time of the first message."""
     attempts: dict[bytes, FifoAttempt] = field(default_factory=dict)
     expired_arrivals: list[int] = field(default_factory=list)
     """When they were sent."""
-    next_sequence: int = 1
-    purged_at_ms: int = 0
 
     def expire(self, now_ms: int) -> None:
         """Drop what is older than the retention, once it is not set aside. Called before anything else."""
@@ -73,10 +62,9 @@ class FifoOracle:
         return all(sent_at_ms <= now_ms - retention_ms for sent_at_ms in self.expired_arrivals)
 
     def purge(self, now_ms: int) -> None:
-        self.messages.clear()
+        super().purge(now_ms)
         self.seen.clear()
         self.attempts.clear()
-        self.purged_at_ms = now_ms
 
     # What comes in
 
@@ -85,19 +73,14 @@ class FifoOracle:
         known = self.seen.get(entry.deduplication)
         if known is not None and now_ms - known[1] < FIVE_MINUTES_MS:
             return known[0]
-        sequence = self._add(FifoMessage(entry.group, entry.envelope, now_ms))
+        sequence = self.add(FifoMessage(entry.envelope, now_ms, group=entry.group))
         self.seen[entry.deduplication] = (sequence, now_ms)
         return sequence
 
     def arrive(self, arrival: Arrival) -> None:
-        message = FifoMessage(arrival.group, arrival.envelope, arrival.sent_at_ms, arrival.receive_count)
-        message.is_arrival = True
-        self._add(message)
-
-    def _add(self, message: FifoMessage) -> int:
-        self.messages[self.next_sequence] = message
-        self.next_sequence += 1
-        return self.next_sequence - 1
+        message = FifoMessage(arrival.envelope, arrival.sent_at_ms, receive_count=arrival.receive_count)
+        message.group, message.is_arrival = arrival.group, True
+        self.add(message)
 
     # Looking
 
@@ -157,20 +140,13 @@ class FifoOracle:
             sequences = [message.sequence for message in got if message.group == group]
             assert sequences == sorted(sequences), "not in the order of sending"
         for message in got:
-            known = self.messages[message.sequence]
-            known.receive_count += 1
-            known.received_at_ms = now_ms
-            known.first_received_at_ms = known.first_received_at_ms or now_ms
-            known.hidden_until_ms = now_ms + timeout_ms
+            self.messages[message.sequence].receive(timeout_ms, now_ms)
             self._check_shown(message)
 
     def _check_shown(self, message: ReceivedMessage) -> None:
         known = self.messages[message.sequence]
         assert message.group == known.group
-        assert message.envelope == known.envelope
-        assert message.sent_at_ms == known.sent_at_ms
-        assert message.receive_count == known.receive_count
-        assert message.first_received_at_ms == known.first_received_at_ms
+        known.check_shown(message)
 
     def note_attempt(self, attempt: bytes, got: list[ReceivedMessage], timeout_ms: int, now_ms: int) -> None:
         if attempt and got:
@@ -207,7 +183,7 @@ class FifoOracle:
     def delete(self, receipt: Receipt) -> None:
         known = self.messages.get(receipt.sequence)
         if known is not None and not known.is_aside:
-            del self.messages[receipt.sequence]
+            super().delete(receipt)
 
     def judge_change(self, receipt: Receipt, timeout_ms: int, now_ms: int) -> Outcome:
         known = self.messages.get(receipt.sequence)

@@ -5,7 +5,6 @@ Windows are four messages small. As in `test_state_properties.py` there are two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
@@ -13,20 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.queues.histories import Actions, any_pick, live
 from tests.queues.letter_world import LetterWorld
-from tests.queues.windows import small_windows
-from waystation.queues import queue_state
+from tests.queues.windows import small_limits
 
 TIMEOUTS_MS = [0, 0, 1, 1_000, 30_000]
 STEPS_MS = [1, 1_000, 31_000]
 
 
-@pytest.fixture(autouse=True)
-def with_small_windows() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        small_windows(patch, 4)
-        patch.setattr(queue_state, "_STALE_SLACK", 2)
-        yield
+with_small_limits = pytest.fixture(autouse=True)(small_limits)
 
 
 class LetterMachine(RuleBasedStateMachine):
@@ -109,11 +103,11 @@ TestEachMessageIsInOnePlace = LetterMachine.TestCase
 TestEachMessageIsInOnePlace.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-def actions_of(world: LetterWorld, random: Random) -> list[tuple[float, Callable[[], object]]]:
-    """What may happen next in a long history, with weights."""
+def actions_of(world: LetterWorld, random: Random) -> Actions:
+    """What may happen next in a long history."""
 
     def at() -> int:
-        return random.randrange(1_000_000)
+        return any_pick(random)
 
     def use_receipt() -> None:
         if world.receipts:
@@ -137,15 +131,8 @@ def actions_of(world: LetterWorld, random: Random) -> list[tuple[float, Callable
     ]
 
 
-def live_long(world: LetterWorld, random: Random, steps: int) -> None:
-    """Do so much, and look at everything at the end."""
-    weights, actions = zip(*actions_of(world, random), strict=True)
-    for action in random.choices(actions, weights, k=steps):
-        action()
-        world.check()
-    world.check_all()
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_after_a_long_history_each_message_is_in_one_place(seed: int) -> None:
-    live_long(LetterWorld(), Random(seed), steps=400)
+    world, random = LetterWorld(), Random(seed)
+    live(actions_of(world, random), world.check, random, steps=400)
+    world.check_all()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from waystation.queues import line, queue_state
+from waystation.queues import deduplication, line, queue_state
 from waystation.queues.state import Queue
 
 
@@ -14,6 +16,18 @@ def small_windows(patch: pytest.MonkeyPatch, messages: int, window_bytes: int = 
     patch.setattr(queue_state, "_WINDOW_MESSAGES_MIN", messages)
     for module in (line, queue_state):
         patch.setattr(module, "WINDOW_BYTES", window_bytes)
+
+
+def small_limits() -> Iterator[None]:
+    """The body of a fixture: windows of four messages, and what is cleared up only in bulk is so at once.
+
+    It uses no fixture of pytest, as Hypothesis warns of one that lasts for many examples.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        small_windows(patch, 4)
+        patch.setattr(queue_state, "_STALE_SLACK", 2)
+        patch.setattr(deduplication, "_FORGET_AT", 2)
+        yield
 
 
 def windowed(queue: Queue) -> int:
