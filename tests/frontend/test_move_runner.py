@@ -35,6 +35,16 @@ def test_in_the_long_run_no_more_go_than_may(rate: int) -> None:
     assert gone >= rate * now_s - pace.burst
 
 
+def test_whoever_looks_early_finds_only_what_the_time_since_the_last_look_allows() -> None:
+    pace = Pace(100, 0.0)
+    pace.spend(pace.ready(0.0))
+
+    assert pace.ready(0.03) == 3
+    pace.spend(3)
+    assert pace.ready(0.05) == 2
+    assert pace.wait_s() == pytest.approx(0.08)
+
+
 def test_what_was_not_used_is_not_saved_up_for_later() -> None:
     pace = Pace(100, 0.0)
     assert pace.ready(0.0) == 10
