@@ -15,17 +15,13 @@ from waystation.backend.backend import Backend
 from waystation.backend.settings import BackendSettings
 from waystation.frontend.app import App
 from waystation.frontend.auth import Authenticator, Caller
-from waystation.frontend.dead_letter_service import DeadLetterService
+from waystation.frontend.data_plane import build_app
 from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.handles import Handles
 from waystation.frontend.http_messages import Request, Response
-from waystation.frontend.message_service import MessageService
 from waystation.frontend.move_runner import MoveRunner
-from waystation.frontend.move_service import MoveService
-from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.settings import AuthSettings, ServiceSettings
-from waystation.frontend.tag_service import TagService
 from waystation.log.memory import MemoryLog
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.move_tasks import MoveTasks
@@ -66,7 +62,6 @@ class AppDriver:
         self.backend = Backend([MemoryLog() for _ in range(shards)], BackendSettings(), lambda: self.now_ms)
         self.app: App
         self.queues: QueueService
-        self.messages: MessageService
         self.tasks: MoveTasks
         self.runner: MoveRunner
         self._carries = carries
@@ -94,7 +89,6 @@ class AppDriver:
         await self.backend.start()
         await self.runner.start()
         self.queues = QueueService(self.settings, self.catalogue, self.backend, self.clock)
-        self.messages = MessageService(self.catalogue, self.backend, handles)
         everybody = Authenticator(
             AuthSettings(enabled=False), lambda _: None, anonymous=Caller(ACCOUNT, "anonymous")
         )
@@ -102,16 +96,8 @@ class AppDriver:
 
     def app_for(self, authenticator: Authenticator) -> App:
         """An app over the same queues that asks somebody else who calls."""
-        return App(
-            self.settings,
-            authenticator,
-            self.queues,
-            self.messages,
-            TagService(self.catalogue),
-            PermissionService(self.settings, self.catalogue, self.clock),
-            DeadLetterService(self.settings, self.catalogue),
-            MoveService(self.settings, self.catalogue, self.backend, self.tasks, self.runner, self.clock),
-            self.backend.is_serving,
+        return build_app(
+            self.settings, authenticator, self.catalogue, self.backend, self.tasks, self.runner, self.clock
         )
 
     def clock(self) -> float:

@@ -6,27 +6,16 @@ import fcntl
 import os
 from pathlib import Path
 
-from waystation.backend.backend import Backend
 from waystation.cli.errors import CannotStart
 from waystation.cli.settings import Settings
 from waystation.frontend.access_keys import RootKeyError, load_or_create_root_key
-from waystation.frontend.app import App
 from waystation.frontend.auth import AccessKey, Authenticator, Caller
-from waystation.frontend.dead_letter_service import DeadLetterService
-from waystation.frontend.dead_letters import DeadLetterDelivery
-from waystation.frontend.handles import Handles
+from waystation.frontend.data_plane import DataPlane
 from waystation.frontend.http import HttpServer
-from waystation.frontend.message_service import MessageService
-from waystation.frontend.move_runner import MoveRunner
-from waystation.frontend.move_service import MoveService
-from waystation.frontend.permission_service import PermissionService
-from waystation.frontend.queue_service import QueueService
-from waystation.frontend.tag_service import TagService
 from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.log.sqlite import SqliteLog
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveTasks
 from waystation.metadata.sqlite import SqliteMetadataStore
 from waystation.protocol.errors import Unavailable
 
@@ -48,10 +37,7 @@ class Node:
         self.root_key_created = False
         self.port = 0
         self._lock: int | None = None
-        self._store: SqliteMetadataStore | None = None
-        self._catalogue: Catalogue | None = None
-        self._backend: Backend | None = None
-        self._moves: MoveRunner | None = None
+        self._plane: DataPlane | None = None
         self._server: HttpServer | None = None
 
     @property
@@ -90,43 +76,25 @@ class Node:
         if not metadata.exists() and any(directory.glob(_SHARD_FILES)):
             # A new, empty catalogue would have every queue dropped as one that nobody knows.
             raise LogDamaged(f"{metadata} is missing; restore it, or all queues and messages are lost")
-        self._store = SqliteMetadataStore(metadata)
-        await self._store.open()
-        self._catalogue = Catalogue(self._store)
-        await self._catalogue.start()
-        self._backend = Backend(self._logs(directory, self._catalogue), settings.backend)
-        handles = Handles(self._catalogue.secret)
-        delivery = DeadLetterDelivery(self._catalogue, self._backend, handles)
-        tasks = MoveTasks(self._store)
-        runner = MoveRunner(tasks, self._catalogue, self._backend, delivery.deliver)
-        self._backend.carry_with(runner.deliver)
-        await self._start_backend(self._backend, directory)
-        queues = QueueService(settings.service, self._catalogue, self._backend)
-        await queues.reconcile()
-        self._moves = runner
-        await runner.start()
-        messages = MessageService(self._catalogue, self._backend, handles)
-        app = App(
+        self._plane = DataPlane(
             settings.service,
-            self._authenticator(),
-            queues,
-            messages,
-            TagService(self._catalogue),
-            PermissionService(settings.service, self._catalogue),
-            DeadLetterService(settings.service, self._catalogue),
-            MoveService(settings.service, self._catalogue, self._backend, tasks, runner),
-            self._backend.is_serving,
+            settings.backend,
+            SqliteMetadataStore(metadata),
+            lambda catalogue: self._logs(directory, catalogue),
         )
-        self._server = HttpServer(settings.http, app.handle)
+        await self._start_plane(self._plane, directory)
+        self._server = HttpServer(settings.http, self._plane.handle)
         await self._server.start()
         self.port = self._server.port
 
-    async def _start_backend(self, backend: Backend, directory: Path) -> None:
+    async def _start_plane(self, plane: DataPlane, directory: Path) -> None:
         try:
-            await backend.start()
+            await plane.start(self._authenticator())
         except LogDamaged as error:
+            if plane.backend is None:
+                raise
             # Shards are opened in turn, so the first that does not serve is the damaged one.
-            damaged = next(shard.number for shard in backend.shards if not shard.is_serving)
+            damaged = next(shard.number for shard in plane.backend.shards if not shard.is_serving)
             path = str(_shard_file(directory, damaged))
             if path in str(error):
                 raise
@@ -151,21 +119,15 @@ class Node:
 
     async def stop(self) -> None:
         """Answer what can be answered, then stop. What was acknowledged is on disk."""
-        if self._backend is not None:
-            self._backend.drain()
+        if self._plane is not None:
+            self._plane.drain()
         if self._server is not None:
             await self._server.stop()
-        if self._moves is not None:
-            await self._moves.stop()
-        if self._backend is not None:
-            await self._backend.stop()
-        if self._catalogue is not None:
-            await self._catalogue.stop()
-        if self._store is not None:
-            await self._store.close()
+        if self._plane is not None:
+            await self._plane.stop()
         if self._lock is not None:
             os.close(self._lock)
-        self._server = self._moves = self._backend = self._catalogue = self._store = self._lock = None
+        self._server = self._plane = self._lock = None
 
 
 def _shard_file(directory: Path, shard: int) -> Path:
