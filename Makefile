@@ -3,6 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
+MINUTES ?= 30
 LOCK_ARGS ?=
 
 VENV := .venv
@@ -18,7 +19,7 @@ DEV_READY := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench lock clean
+.PHONY: help serve test lint format bench soak lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +41,9 @@ format: $(DEV_READY) ## Mend what a machine can mend of style and format
 
 bench: $(DEV_READY) ## Measure speed against limits; flags go in ARGS
 	@$(VENV)/bin/python bench/run.py $(ARGS)
+
+soak: $(DEV_READY) ## Does anything grow? MINUTES of steady mixed load; page and plots go to bench/results/
+	@$(VENV)/bin/python bench/soak.py --minutes $(MINUTES) $(ARGS)
 
 lock: $(DEV_READY) ## Write constraints/ anew after pyproject.toml changed; LOCK_ARGS=--upgrade takes new releases
 	@$(COMPILE) --extra dev --output-file constraints/dev.txt

@@ -16,23 +16,20 @@ import argparse
 import asyncio
 import json
 import os
-from collections.abc import Generator
 from dataclasses import asdict, fields, replace
-from time import perf_counter
 from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
 
+from bench.channel import Channel
 from bench.connection import Connection, Meter
 from bench.driver import Driver, Load, Seen
 from bench.signing import Signer
-from bench.workload import Call, Workload
+from bench.workload import Workload
 
 VISIBILITY_TIMEOUT_S = 600
 """Long enough that no message comes back while a slow run is still under way."""
-
-CALL_TIMEOUT_S = 60
 
 
 class Client:
@@ -45,6 +42,7 @@ class Client:
         address = urlsplit(url)
         if address.hostname is None or address.port is None:
             raise ValueError(f"{url} has no host and port")
+        self._url = url
         self._address = (address.hostname, address.port)
         self._server_pid = server_pid
         self._signer = Signer(
@@ -53,16 +51,8 @@ class Client:
 
     async def call(self, operation: str, arguments: dict[str, object]) -> dict[str, str]:
         """One call outside any measurement; returns what was answered."""
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def task() -> Generator[Call, bytes, None]:
-            answered.set_result((yield Call(operation, json.dumps(arguments).encode())))
-
-        connection = Connection(self._signer, Meter(), lambda _: None, answered.set_exception)
-        await self._connect(connection)
-        connection.run(task(), perf_counter())
-        answer = await asyncio.wait_for(answered, CALL_TIMEOUT_S)
-        connection.close()
+        channel = Channel(self._url, self._signer, Meter(), is_kept=False)
+        answer = await channel.call(operation, arguments)
         return msgspec.json.decode(answer, type=dict[str, str]) if answer else {}
 
     async def run(self, load: Load, workload: Workload) -> Seen:

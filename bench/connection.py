@@ -60,6 +60,10 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._on_error(exc or ConnectionResetError(f"closed while {self._operation} was waiting"))
 
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
     def close(self) -> None:
         self._task = None
         if self._transport is not None:
