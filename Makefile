@@ -4,6 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 MINUTES ?= 30
+SEEDS ?= 1000
 LOCK_ARGS ?=
 
 VENV := .venv
@@ -19,7 +20,7 @@ DEV_READY := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench soak lock clean
+.PHONY: help serve test lint format bench soak simulate lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +45,9 @@ bench: $(DEV_READY) ## Measure speed against limits; flags go in ARGS
 
 soak: $(DEV_READY) ## Does anything grow? MINUTES of steady mixed load; page and plots go to bench/results/
 	@$(VENV)/bin/python bench/soak.py --minutes $(MINUTES) $(ARGS)
+
+simulate: $(DEV_READY) ## Run SEEDS random histories in virtual time, with crashes and all that fails, and judge them
+	@$(RUN) tests.simulation --seeds $(SEEDS) $(ARGS)
 
 lock: $(DEV_READY) ## Write constraints/ anew after pyproject.toml changed; LOCK_ARGS=--upgrade takes new releases
 	@$(COMPILE) --extra dev --output-file constraints/dev.txt

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.backend.shard_driver import ShardDriver, running, texts_of
-from tests.backend.virtual_time import now_ms, settle, virtual_time
+from tests.backend.virtual_time import VirtualTimeLoop, now_ms, settle, virtual_time
 from waystation.protocol.errors import QueueDoesNotExist
 from waystation.queues.commands import Counts, DeleteQueue, Received, ReceiveMessages
 
@@ -20,7 +20,8 @@ def waiting(driver: ShardDriver) -> int:
 def timers() -> int:
     """Timers of the running loop that are not cancelled."""
     loop = asyncio.get_running_loop()
-    return sum(not timer.cancelled() for timer in loop._scheduled)  # type: ignore[attr-defined]
+    assert isinstance(loop, VirtualTimeLoop)
+    return loop.timers()
 
 
 @virtual_time

@@ -1,0 +1,119 @@
+"""The metadata store, which outlives the processes that use it and tells each of them of changes, late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+
+from waystation.metadata.store import Conflict, MetadataUnavailable, Stored, Watch
+
+
+class StoreDisk:
+    """What the store holds: survives crashes."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.values: dict[str, tuple[bytes, int]] = {}
+        self.revision = 0
+        self.stores: list[SimulatedStore] = []
+        """Of the processes that are alive."""
+        self.write_s = 0.001
+        self.failing = 0.0
+        """Share of calls that fail; a write that does may have happened."""
+        self.watch_s = 0.002
+        """A change is told of up to twice as late."""
+
+
+class SimulatedStore:
+    """Implements `MetadataStore` for one process. When that dies, so does this."""
+
+    def __init__(self, disk: StoreDisk) -> None:
+        self._disk = disk
+        self._watches: list[Watch] = []
+        self._told_s = 0.0
+        self.is_dead = False
+
+    async def open(self) -> None:
+        self._require_alive()
+        self._disk.stores.append(self)
+
+    def die(self) -> None:
+        """The process is gone."""
+        self.is_dead = True
+        if self in self._disk.stores:
+            self._disk.stores.remove(self)
+
+    def _require_alive(self) -> None:
+        if self.is_dead:
+            raise MetadataUnavailable("the process is dead")
+
+    async def _answers(self) -> None:
+        self._require_alive()
+        await asyncio.sleep(self._disk.write_s * 2 * self._disk.random.random())
+        self._require_alive()
+        if self._fails():
+            raise MetadataUnavailable("the store does not answer")
+
+    def _fails(self) -> bool:
+        return self._disk.failing > 0 and self._disk.random.random() < self._disk.failing
+
+    async def get(self, key: str) -> Stored | None:
+        await self._answers()
+        found = self._disk.values.get(key)
+        return None if found is None else Stored(key, *found)
+
+    async def list(self, prefix: str) -> list[Stored]:
+        await self._answers()
+        values = self._disk.values
+        return [Stored(key, *values[key]) for key in sorted(values) if key.startswith(prefix)]
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        return await self._write(key, value, expected)
+
+    async def delete(self, key: str, expected: int) -> int:
+        return await self._write(key, None, expected)
+
+    async def _write(self, key: str, value: bytes | None, expected: int) -> int:
+        disk = self._disk
+        await self._answers()
+        if disk.values.get(key, (b"", 0))[1] != expected:
+            raise Conflict(key)
+        disk.revision += 1
+        if value is None:
+            disk.values.pop(key, None)
+        else:
+            disk.values[key] = (value, disk.revision)
+        for store in disk.stores:
+            store._hear(Stored(key, value, disk.revision))
+        if self._fails():
+            raise MetadataUnavailable("nobody knows")
+        return disk.revision
+
+    def _hear(self, change: Stored) -> None:
+        loop = asyncio.get_running_loop()
+        # In order: each a little later than the one before.
+        late_s = self._disk.watch_s * 2 * self._disk.random.random()
+        self._told_s = max(self._told_s + 1e-6, loop.time() + late_s)
+        loop.call_at(self._told_s, self._tell, change, tuple(self._watches))
+
+    def _tell(self, change: Stored, watches: Sequence[Watch]) -> None:
+        for watch in watches:
+            watch.notify(change)
+
+    def watch(self, prefix: str) -> Watch:
+        self._watches = [watch for watch in self._watches if not watch.is_over]
+        watch = Watch(prefix)
+        self._watches.append(watch)
+        return watch
+
+    def cut_off(self) -> None:
+        """Lose all watches, as a reader that has fallen too far behind."""
+        for watch in self._watches:
+            watch._is_cut_off = True
+            watch.close()
+
+    async def close(self) -> None:
+        for watch in self._watches:
+            watch.close()
+        self.die()

@@ -1,0 +1,282 @@
+"""One run: a world drawn from a seed, in which clients work while things fail; then everything is judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.backend.virtual_time import VirtualTimeLoop
+from tests.histories.history import History, QueueFacts, Violation, story
+from tests.histories.verdict import report, violations
+from tests.queues.oracle import check_invariants
+from tests.queues.windows import small_windows
+from tests.simulation.caller import Caller
+from tests.simulation.clients import LONG_S, Client, Consumer, Operator, Producer
+from tests.simulation.disk import LogDisk
+from tests.simulation.machines import FrontEnd, Machine, Owner
+from tests.simulation.network import Listener, Network
+from tests.simulation.store import StoreDisk
+from tests.simulation.weather import Weather
+from waystation.backend.settings import BackendSettings
+from waystation.queues import deduplication, queue_state
+
+OPERATIONS_MIN = 200
+"""Of clients, in each run, before faults end and all is drained."""
+
+_LIFE_S_MAX = 10_000.0
+"""Of virtual time: a run that takes longer hangs."""
+_WAKE_S = 0.2
+"""Longer than it takes to wake a receive that waits, and to append what it gets, when nothing fails."""
+_REST_S = 40.0
+"""After faults: longer than any visibility timeout or delay that clients ask for, and any retry."""
+_PASSES_MAX = 60
+"""Over all queues, until they have to be empty."""
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    seed: int
+    history: History
+    violations: list[Violation]
+    operations: int
+    told: list[tuple[float, str]] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """Of everything that clients saw and of all faults: the same for the same seed."""
+        lines = [f"{at:.6f} {text}" for at, text in self.told]
+        lines += story(self.history, {send.body for send in self.history.sends})
+        return sha256("\n".join(lines).encode()).hexdigest()
+
+    def report(self) -> str:
+        """To be read by people: violations, with all that happened to the messages that they are about."""
+        faults = [f"{at:10.3f}               ---- {text}" for at, text in self.told]
+        return f"seed {self.seed}: {report(self.history, self.violations, faults)}"
+
+
+def run(seed: int) -> Outcome:
+    """Run a seed: the same world, the same faults and the same end each time."""
+    loop = VirtualTimeLoop()
+    try:
+        return loop.run_until_complete(World(seed, loop).live())
+    finally:
+        loop.close()
+
+
+@contextmanager
+def small_world() -> Iterator[None]:
+    """Small windows, so that a few messages are a deep backlog. For all runs within."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_windows(patch, 6)
+        patch.setattr(queue_state, "_STALE_SLACK", 4)
+        patch.setattr(deduplication, "_FORGET_AT", 4)
+        yield
+
+
+class World:
+    """All there is in one run."""
+
+    def __init__(self, seed: int, loop: VirtualTimeLoop) -> None:
+        self.seed = seed
+        self._loop = loop
+        self._random = random = Random(seed)
+        self._pause_s = random.choice([0.02, 0.1, 0.5, 5.0, 25.0])
+        self.queues = _draw_queues(random)
+        self.history = History(self.queues, slack_s=0.002, wake_s=_WAKE_S)
+        shards = random.choice([1, 2, 3])
+        self.network = Network(random)
+        self.store = StoreDisk(random)
+        self.store.values["secret/handles"] = (random.randbytes(32), 0)
+        self.disks = [LogDisk(random) for _ in range(shards)]
+        self.owner = Owner("owner", self.network, self.store, self.disks, self._settings(), self._clock_ms)
+        self.front_ends = [
+            FrontEnd(f"frontend-{number}", self.network, self.store, self.owner, shards, self._clock_ms)
+            for number in range(random.choice([0, 0, 2]))
+        ]
+        self.machines: list[Machine] = [self.owner, *self.front_ends]
+        self.problems: list[Violation] = []
+
+    def _settings(self) -> BackendSettings:
+        random = self._random
+        return BackendSettings(
+            shards=1,
+            record_bytes_max=random.choice([300, 2_000]),
+            cache_bytes=random.choice([0, 500, 100_000]),
+            snapshot_events=random.choice([20, 60, 1_000]),
+            snapshot_bytes=random.choice([1_000, 1_000_000]),
+            idle_snapshot_s=random.choice([1, 4, 20]) * max(self._pause_s, 1),
+            garbage_bytes_max=random.choice([0, 1_000, 20_000]),
+        )
+
+    def _clock_ms(self) -> int:
+        return int(self._loop.time() * 1_000)
+
+    # Life
+
+    async def live(self) -> Outcome:
+        clients = self._clients()
+        weather = Weather(
+            self._random,
+            self.machines,
+            [client.name for client in clients],
+            self.network,
+            self.disks,
+            self.store,
+            max(self._pause_s, 0.05) * self._random.choice([2, 6, 20]),
+        )
+        try:
+            async with asyncio.timeout(_LIFE_S_MAX):
+                await self._live(clients, weather)
+        except TimeoutError:
+            self.problems.append(Violation("the run hangs"))
+        finally:
+            for machine in reversed(self.machines):
+                await machine.kill()
+        self.problems += [Violation(refusal) for client in clients for refusal in client.refusals]
+        found = [*self.problems, *violations(self.history)]
+        operations = sum(client.operations for client in clients)
+        return Outcome(self.seed, self.history, found, operations, weather.told)
+
+    async def _live(self, clients: list[Client], weather: Weather) -> None:
+        for machine in self.machines:
+            machine.start()
+        await self._all_serve()
+        await self._create_queues(clients[0])
+        failing = asyncio.create_task(weather.run())
+        each = -(-OPERATIONS_MIN // len(clients))
+        working = [asyncio.create_task(client.run(each)) for client in clients]
+        await asyncio.gather(*working)
+        failing.cancel()
+        await asyncio.gather(failing, return_exceptions=True)
+        weather.clear_up()
+        await self._all_serve()
+        while not self.network.is_quiet:  # noqa: ASYNC110 (the time is virtual)
+            await asyncio.sleep(1)
+        await asyncio.sleep(_REST_S)
+        await self._count(clients[0])
+        self._check_states()
+        consumer = next(client for client in clients if isinstance(client, Consumer))
+        await self._drain(consumer)
+        await self._restart_empty(consumer)
+
+    def _clients(self) -> list[Client]:
+        random = self._random
+        servers: Sequence[Listener] = self.front_ends or [self.owner]
+        kinds: list[type[Client]] = [Producer, Consumer, Consumer, *random.choices([Producer, Consumer], k=3)]
+        if random.random() < 0.4:
+            kinds.append(Operator)
+        clients = []
+        for number, kind in enumerate(kinds):
+            caller = Caller(f"{kind.__name__.lower()}-{number}", self.network, servers, random)
+            client = kind(caller, self.queues, self.history, random, self._pause_s)
+            if isinstance(client, Operator):
+                client.can_move = not self.front_ends
+            clients.append(client)
+        return clients
+
+    async def _create_queues(self, client: Client) -> None:
+        # Dead-letter queues first, as others name them.
+        for name in sorted(self.queues, key=lambda each: bool(self.queues[each].dead_letters_to)):
+            attributes = _attributes(self.queues[name])
+            answer = await client.caller.call("CreateQueue", [], QueueName=name, Attributes=attributes)
+            assert answer.result is not None, f"{name} was not created: {answer}"
+            await asyncio.sleep(0.1)  # until all FrontEnds have heard of it
+
+    async def _all_serve(self) -> None:
+        while not all(self._serves(machine) for machine in self.machines):
+            for machine in self.machines:
+                if (failure := machine.failure()) is not None:
+                    raise AssertionError(f"{machine.name} cannot start") from failure
+            await asyncio.sleep(0.05)
+
+    def _serves(self, machine: Machine) -> bool:
+        if not isinstance(machine, Owner):
+            return machine.is_up
+        return machine.is_up and machine.backend is not None and machine.backend.is_serving()
+
+    # The end
+
+    async def _counts(self, client: Client) -> int:
+        names = ["", "NotVisible", "Delayed"]
+        total = 0
+        for queue in self.queues:
+            answer = await client.caller.call(
+                "GetQueueAttributes", [], QueueUrl=queue, AttributeNames=["All"]
+            )
+            assert answer.result is not None, f"{queue} cannot be asked when nothing fails: {answer}"
+            found = answer.result["Attributes"]
+            total += sum(int(found[f"ApproximateNumberOfMessages{name}"]) for name in names)
+        return total
+
+    async def _count(self, client: Client) -> None:
+        self.history.counted = await self._counts(client)
+
+    def _check_states(self) -> None:
+        for state in self._states():
+            for queue in state.queues.values():
+                check_invariants(queue)
+
+    def _states(self) -> Iterator[Any]:
+        assert self.owner.backend is not None, "it serves"
+        for shard in self.owner.backend.shards:
+            yield shard.state
+
+    async def _drain(self, consumer: Consumer) -> None:
+        """Receive and delete until nothing is left anywhere."""
+        for _ in range(_PASSES_MAX):
+            found = len(self.history.left)
+            for queue in self.queues:
+                while received := await consumer.receive(queue, LONG_S, 0, messages_max=10):
+                    self.history.left += [handed for handed, _ in received]
+                    await consumer.delete(received)
+            if found == len(self.history.left) and await self._counts(consumer) == 0:
+                return
+            await asyncio.sleep(1)
+        self.problems.append(Violation(f"{await self._counts(consumer)} messages are not drained"))
+
+    async def _restart_empty(self, consumer: Consumer) -> None:
+        """What was deleted stays deleted, also after one more crash."""
+        await self.owner.kill()
+        self.owner.start()
+        await self._all_serve()
+        self._check_states()
+        if count := await self._counts(consumer):
+            self.problems.append(Violation(f"{count} messages are there again after all were deleted"))
+
+
+def _draw_queues(random: Random) -> dict[str, QueueFacts]:
+    """A few queues; most with a dead-letter queue, in the same shard or another."""
+    queues: dict[str, QueueFacts] = {}
+    kinds = random.choice([("",), (".fifo",), ("", ".fifo")])
+    for kind in kinds:
+        fifo, number = bool(kind), random.randrange(100)
+        letters = f"letters-{number}{kind}" if random.random() < 0.7 else ""
+        if letters:
+            queues[letters] = QueueFacts(fifo=fifo)
+        queues[f"orders-{number}{kind}"] = QueueFacts(
+            fifo=fifo,
+            dead_letters_to=letters,
+            receive_count_max=random.choice([1, 2, 4]) if letters else 0,
+            delay_s=random.choice([0, 0, 0, 2]),
+        )
+    return queues
+
+
+def _attributes(facts: QueueFacts) -> dict[str, str]:
+    attributes = {"DelaySeconds": f"{facts.delay_s:g}"}
+    if facts.fifo:
+        attributes["FifoQueue"] = "true"
+    if facts.dead_letters_to:
+        target = f"arn:aws:sqs:us-east-1:000000000000:{facts.dead_letters_to}"
+        attributes["RedrivePolicy"] = (
+            f'{{"deadLetterTargetArn":"{target}","maxReceiveCount":{facts.receive_count_max}}}'
+        )
+    return attributes
