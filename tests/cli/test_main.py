@@ -82,7 +82,8 @@ def test_the_module_is_the_command() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"]])
 def test_help_names_the_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == ExitCode.STOPPED
-    assert "waystation serve [flags]" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(f"\n  {command}  " in text for command in ("serve", "backup", "restore", "check"))
 
 
 def test_help_of_serve_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,8 +109,8 @@ def test_help_of_serve_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "a command is needed: serve"),
-        (["sevre"], "command sevre is not known; there is: serve"),
+        ([], "a command is needed: serve, backup, restore or check"),
+        (["sevre"], "command sevre is not known; there are: serve, backup, restore and check"),
         (["serve", "--prot", "1"], "flag --prot is not known; did you mean --port?"),
     ],
 )
@@ -120,7 +121,8 @@ def test_a_mistake_is_told_and_ends_with_code_2(
 
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"waystation: {expected}\nwaystation: see waystation serve --help\n"
+    see = "waystation serve --help" if arguments[:1] == ["serve"] else "waystation --help"
+    assert said.err == f"waystation: {expected}\nwaystation: see {see}\n"
 
 
 @pytest.mark.parametrize(

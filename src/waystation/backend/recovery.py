@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from waystation.log.errors import LogDamaged
-from waystation.log.interface import Log
+from waystation.log.interface import LogReader
 from waystation.log.records import NO_CHECKSUM, Record
 from waystation.queues.contents import run_messages, waiting_messages
 from waystation.queues.events import Event, decode_events
@@ -13,7 +17,7 @@ from waystation.queues.snapshots import from_snapshot
 from waystation.queues.state import Queue, ShardState
 
 
-async def recover(log: Log) -> ShardState:
+async def recover(log: LogReader) -> ShardState:
     """Open a log and return the state after its last record.
 
     Raises:
@@ -21,6 +25,23 @@ async def recover(log: Log) -> ShardState:
         LogUnavailable: the log cannot be read now.
     """
     await log.open()
+    with nothing_is_garbage():
+        return await _recover(log)
+
+
+@contextmanager
+def nothing_is_garbage() -> Iterator[None]:
+    """Spare the collector to look through millions of objects, again and again as they become more."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+async def _recover(log: LogReader) -> ShardState:
     snapshot = await log.load_snapshot()
     if snapshot is None:
         state, position, checksum = ShardState(), 0, NO_CHECKSUM
@@ -50,7 +71,7 @@ def record_events(record: Record) -> list[Event]:
         raise LogDamaged(f"record {record.position} holds an event that cannot be read: {error}") from error
 
 
-async def _load_oldest_run(log: Log, queue: Queue, group: str, now_ms: int) -> None:
+async def _load_oldest_run(log: LogReader, queue: Queue, group: str, now_ms: int) -> None:
     line = queue.lines[group]
     [run] = line.tail.front(1)
     [record] = await log.read([run.record])

@@ -9,10 +9,11 @@ class ExitCode(IntEnum):
     """What the process tells whoever started it."""
 
     STOPPED = 0
-    """It was asked to stop, and did; or it printed what it was asked for."""
+    """It was asked to stop, and did; or it did what it was asked for, and found nothing wrong."""
 
     FAILED = 1
-    """It could not start, or not stop in time: somebody must look at the machine or the data."""
+    """It could not start, or not stop in time, or not do it, or found a problem: somebody must look
+    at the machine or the data."""
 
     USAGE = 2
     """A flag, variable or configuration file is wrong: starting it again changes nothing."""
@@ -29,8 +30,12 @@ class UsageError(Exception):
         self.problems = problems
 
 
-class CannotStart(Exception):
-    """The node found what keeps it from starting, such as a data directory that is in use.
+class CommandFailed(Exception):
+    """A command could not do what it was asked for.
 
     The text is one sentence for the operator; it names the thing and what to do about it.
     """
+
+
+class CannotStart(CommandFailed):
+    """The node found what keeps it from starting, such as a data directory that is in use."""

@@ -15,13 +15,16 @@ from waystation.cli.names import Setting
 from waystation.cli.sources import CONFIG_VARIABLE, Given, allowed, from_words, shown, unknown
 
 OVERVIEW = """\
-usage: waystation serve [flags]
+usage: waystation COMMAND [flags]
+       waystation COMMAND --help
        waystation --version
-       waystation serve --help
 
 A self-hosted, durable message queue that speaks the Amazon SQS API.
 
   serve    run a node until it is told to stop
+  backup   copy a data directory, also while a node runs on it
+  restore  make a new data directory from a backup
+  check    verify a data directory or a backup
 """
 
 _DESCRIPTION = """\
@@ -41,8 +44,8 @@ examples:
 _EPILOG = """\
 data directory:
   Holds all that must survive a restart: messages, queues and the root access key. An answered
-  request is on its disk. To back it up, stop the node and copy it; to start anew, remove it.
-  A second node on the same directory refuses to start.
+  request is on its disk. `waystation backup` copies it while the node runs; to start anew, remove
+  it. A second node on the same directory refuses to start.
 
 environment:
   Each flag has a variable: its name in capitals after WAYSTATION_, with _ for . and -, such as
@@ -106,24 +109,28 @@ def read_flags(
     return given, config, problems
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Mistakes in arguments are told as all others are."""
+
     def error(self, message: str) -> NoReturn:
         """Instead of printing and ending the process, as argparse does."""
         raise UsageError(message.replace("argument ", "flag ", 1))
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as they are written, and lines for a terminal of 100 columns."""
+
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=100)
 
 
 def _parser(settings: Sequence[Setting]) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="waystation serve",
         usage="waystation serve [flags]",
         description=_DESCRIPTION,
         epilog=_epilog(settings),
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,  # an abbreviation would change its meaning when a flag is added
         add_help=False,

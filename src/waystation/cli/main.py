@@ -15,6 +15,8 @@ from waystation.cli.settings import Settings, load_settings
 if TYPE_CHECKING:
     from waystation.cli.serve import Runnable
 
+COMMANDS = ("serve", "backup", "restore", "check")
+
 
 def main(
     arguments: Sequence[str] | None = None, make_node: Callable[[Settings], Runnable] | None = None
@@ -28,12 +30,14 @@ def main(
     Returns:
         The code to exit with, one of `ExitCode`.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return _dispatch(sys.argv[1:] if arguments is None else arguments, make_node)
+        return _dispatch(arguments, make_node)
     except UsageError as error:
         for problem in error.problems:
             print(f"waystation: {problem}", file=sys.stderr)
-        print("waystation: see waystation serve --help", file=sys.stderr)
+        command = f" {arguments[0]}" if arguments and arguments[0] in COMMANDS else ""
+        print(f"waystation: see waystation{command} --help", file=sys.stderr)
         return ExitCode.USAGE
     except KeyboardInterrupt:  # before or after the node's own handling of signals
         return ExitCode.STOPPED
@@ -43,15 +47,23 @@ def _dispatch(arguments: Sequence[str], make_node: Callable[[Settings], Runnable
     match arguments:
         case ["serve", *flags]:
             return _serve(flags, make_node)
+        case ["backup" | "restore" | "check" as name, *flags]:
+            from waystation.cli.commands import run_command
+
+            return run_command(name, flags)
         case ["--version" | "-V"]:
             print(f"waystation {__version__}")
         case ["--help" | "-h" | "help"]:
             print(OVERVIEW, end="")
         case []:
-            raise UsageError("a command is needed: serve")
+            raise UsageError(f"a command is needed: {_listed('or')}")
         case [other, *_]:
-            raise UsageError(f"command {other} is not known; there is: serve")
+            raise UsageError(f"command {other} is not known; there are: {_listed('and')}")
     return ExitCode.STOPPED
+
+
+def _listed(word: str) -> str:
+    return f"{', '.join(COMMANDS[:-1])} {word} {COMMANDS[-1]}"
 
 
 def _serve(flags: Sequence[str], make_node: Callable[[Settings], Runnable] | None) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
+from waystation.cli.data_directory import METADATA_FILE, lock, shard_file, shard_files
 from waystation.cli.errors import CannotStart
 from waystation.cli.settings import Settings
 from waystation.frontend.access_keys import RootKeyError, load_or_create_root_key
@@ -18,10 +18,6 @@ from waystation.log.sqlite import SqliteLog
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.sqlite import SqliteMetadataStore
 from waystation.protocol.errors import Unavailable
-
-_LOCK_FILE = "lock"
-_METADATA_FILE = "metadata.db"
-_SHARD_FILES = "shard-*.db"
 
 
 class Node:
@@ -64,7 +60,7 @@ class Node:
         settings = self._settings
         directory = settings.data_dir
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(directory)
+        self._lock = lock(directory)
         if settings.auth.enabled:
             self.root_key, self.root_key_created = load_or_create_root_key(
                 directory,
@@ -72,8 +68,8 @@ class Node:
                 settings.root.access_key_id,
                 settings.root.secret_access_key,
             )
-        metadata = directory / _METADATA_FILE
-        if not metadata.exists() and any(directory.glob(_SHARD_FILES)):
+        metadata = directory / METADATA_FILE
+        if not metadata.exists() and shard_files(directory):
             # A new, empty catalogue would have every queue dropped as one that nobody knows.
             raise LogDamaged(f"{metadata} is missing; restore it, or all queues and messages are lost")
         self._plane = DataPlane(
@@ -95,17 +91,17 @@ class Node:
                 raise
             # Shards are opened in turn, so the first that does not serve is the damaged one.
             damaged = next(shard.number for shard in plane.backend.shards if not shard.is_serving)
-            path = str(_shard_file(directory, damaged))
+            path = str(shard_file(directory, damaged))
             if path in str(error):
                 raise
             raise LogDamaged(f"{path}: {error}") from error
 
     def _logs(self, directory: Path, catalogue: Catalogue) -> list[Log]:
-        existing = len(list(directory.glob(_SHARD_FILES)))
+        existing = len(shard_files(directory))
         in_use = 1 + max((queue.shard for queue in catalogue.queues()), default=-1)
         known = max(existing, in_use)
         number = known or self._settings.backend.shards
-        paths = [_shard_file(directory, shard) for shard in range(number)]
+        paths = [shard_file(directory, shard) for shard in range(number)]
         for path in paths:
             if known and not path.exists():
                 raise LogDamaged(f"{path} is missing; restore it, or the messages in it are lost")
@@ -128,18 +124,3 @@ class Node:
         if self._lock is not None:
             os.close(self._lock)
         self._server = self._plane = self._lock = None
-
-
-def _shard_file(directory: Path, shard: int) -> Path:
-    return directory / f"shard-{shard:03}.db"
-
-
-def _lock(directory: Path) -> int:
-    """Lock a data directory for as long as the returned descriptor is open."""
-    descriptor = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise CannotStart(f"the data directory {directory} is in use by another node") from None
-    return descriptor

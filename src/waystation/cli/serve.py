@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import uvloop
 
 from waystation import __version__
-from waystation.cli.errors import CannotStart, ExitCode
+from waystation.cli.errors import CommandFailed, ExitCode
 from waystation.frontend.access_keys import FILE_NAME
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def _start_and_wait(node: Runnable, settings: Settings, stop_asked: asynci
     except Exception as error:
         stopping.cancel()
         logger.debug("node did not start", exc_info=True)
-        tell(f"cannot start: {_reason(error)}")
+        tell(f"cannot start: {reason(error)}")
         return ExitCode.FAILED
     logger.info("node started", extra={"url": node.url, "data_dir": settings.data_dir})
     _greet(node, settings)
@@ -169,9 +169,9 @@ def _greeting(node: Runnable, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Why a start failed, in one line."""
-    if isinstance(error, CannotStart):
+    if isinstance(error, CommandFailed):
         text = str(error)
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -20,11 +20,8 @@ class Snapshot(NamedTuple):
     payload: bytes
 
 
-class Log(Protocol):
-    """The log of one shard, used by one owner at a time.
-
-    Lifecycle: build it (no I/O), `open`, use, `close`. After `LogUnavailable`
-    from `append`, `open` it again and replay before the next append.
+class LogReader(Protocol):
+    """What can be read of the log of one shard.
 
     Every method raises `LogUnavailable` when the engine cannot answer now and
     `LogDamaged` when it answers with something that cannot be verified.
@@ -42,21 +39,8 @@ class Log(Protocol):
     def checksum(self) -> bytes:
         """Of the last record; `NO_CHECKSUM` when there is none."""
 
-    @property
-    def size_bytes(self) -> int:
-        """Of what is stored, about; space that is free for reuse does not count."""
-
-    def has_room(self) -> bool:
-        """Whether new messages should be appended. Deletes may be, as long as `append` takes them."""
-
     async def open(self) -> None:
         """Find the end of the log. May be called again after a failure."""
-
-    async def append(self, payload: bytes) -> int:
-        """Make one record durable; returns its position. One append at a time.
-
-        If cancelled, the record may be in the log.
-        """
 
     def replay(self, after: int, checksum: bytes | None) -> AsyncIterator[Record]:
         """All records after a position, verified, in order and without holes.
@@ -69,6 +53,30 @@ class Log(Protocol):
     async def read(self, positions: Sequence[int]) -> list[Record | None]:
         """The records at some positions, verified; None for one that is truncated or not there."""
 
+    async def load_snapshot(self) -> Snapshot | None:
+        """The snapshot saved last, verified; None if there never was one."""
+
+
+class Log(LogReader, Protocol):
+    """The log of one shard, used by one owner at a time.
+
+    Lifecycle: build it (no I/O), `open`, use, `close`. After `LogUnavailable`
+    from `append`, `open` it again and replay before the next append.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what is stored, about; space that is free for reuse does not count."""
+
+    def has_room(self) -> bool:
+        """Whether new messages should be appended. Deletes may be, as long as `append` takes them."""
+
+    async def append(self, payload: bytes) -> int:
+        """Make one record durable; returns its position. One append at a time.
+
+        If cancelled, the record may be in the log.
+        """
+
     async def truncate(self, before: int) -> None:
         """Forget the records before a position, in small steps. If cancelled, some are left.
 
@@ -77,9 +85,6 @@ class Log(Protocol):
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Replace the saved snapshot, atomically, by a later one. If cancelled, the old one stays."""
-
-    async def load_snapshot(self) -> Snapshot | None:
-        """The snapshot saved last, verified; None if there never was one."""
 
     async def close(self) -> None:
         """Release files and threads. What was appended stays."""

@@ -18,8 +18,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,10 +27,16 @@ from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Snapshot
 from waystation.log.records import NO_CHECKSUM, Chain, Record, decode_record, digest, encode_record
 from waystation.log.settings import LogSettings
+from waystation.log.sqlite_reader import (
+    FORMAT_VERSION,
+    bounds,
+    format_of,
+    naming,
+    read_snapshot,
+    record_at,
+    rows_after,
+)
 from waystation.log.worker import Worker
-
-FORMAT_VERSION = 1
-"""Of the tables, in `PRAGMA user_version`. Records have a version of their own."""
 
 _PAGE_BYTES = 4_096
 """SQLite's default, and measured: larger pages write more for each small commit."""
@@ -40,9 +46,6 @@ _TRUNCATE_ROWS = 256
 """Deleted in one transaction, for the same reason."""
 _VACUUM_BYTES = 2_097_152
 """Given back to the file system in one transaction, for the same reason."""
-_REPLAY_ROWS = 256
-_REPLAY_BYTES = 8_388_608
-"""Read at once on replay, whichever is reached first."""
 
 _ROOM_LOOK_S = 0.1
 """Between two looks at the free space of the disk: at full speed, some megabytes."""
@@ -102,10 +105,7 @@ class SqliteLog:
         self._connections = connections
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        [version] = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, FORMAT_VERSION):
-            raise LogDamaged(f"{self._path} has format {version}; this program reads {FORMAT_VERSION}")
-        if version == 0:
+        if not format_of(db, self._path):
             db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table
             [mode] = db.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -117,13 +117,7 @@ class SqliteLog:
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute(f"PRAGMA journal_size_limit = {self._settings.checkpoint_bytes}")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        row = db.execute("SELECT position, bytes FROM record ORDER BY position DESC LIMIT 1").fetchone()
-        self.position, self.checksum = 0, NO_CHECKSUM
-        if row is not None:
-            with self._naming_the_file():
-                self.position, self.checksum = row[0], decode_record(row[0], _blob(row[1])).checksum
-        [first] = db.execute("SELECT min(position) FROM record").fetchone()
-        self.first = self.position + 1 if first is None else first
+        self.first, self.position, self.checksum = bounds(db)
         self._since_checkpoint = 0
         self._measure(db)
 
@@ -189,30 +183,16 @@ class SqliteLog:
 
     async def replay(self, after: int, checksum: bytes | None) -> AsyncIterator[Record]:
         chain = Chain(after, checksum)
-        while rows := await self._run("read", lambda db, after=after: _rows_after(db, after)):  # type: ignore[misc]
+        while rows := await self._run("read", lambda db, after=after: rows_after(db, after)):  # type: ignore[misc]
             for position, data in rows:
-                with self._naming_the_file():
+                with naming(self._path):
                     record = chain.check(decode_record(position, data))
                 yield record
             after = rows[-1][0]
 
     async def read(self, positions: Sequence[int]) -> list[Record | None]:
         # Verified in the thread as well: megabytes take milliseconds.
-        return await self._run("read", lambda db: [self._record_at(db, position) for position in positions])
-
-    def _record_at(self, db: sqlite3.Connection, position: int) -> Record | None:
-        row = db.execute("SELECT bytes FROM record WHERE position = ?", (position,)).fetchone()
-        if row is None:
-            return None
-        with self._naming_the_file():
-            return decode_record(position, _blob(row[0]))
-
-    @contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        try:
-            yield
-        except LogDamaged as damage:
-            raise LogDamaged(f"{self._path}: {damage}") from damage
+        return await self._run("read", lambda db: [record_at(db, position) for position in positions])
 
     # Forgetting
 
@@ -246,39 +226,18 @@ class SqliteLog:
                 "append",
                 lambda db, chunk=chunk: db.execute("INSERT INTO snapshot_chunk VALUES (?, ?, ?)", chunk),  # type: ignore[misc]
             )
-        row = (position, snapshot.checksum, digest(snapshot.checksum, payload), len(starts))
+        # In the thread that is least waited for: tens of megabytes take as many milliseconds.
+        checksum = await self._run("checkpoint", lambda _: digest(snapshot.checksum, payload))
+        row = (position, snapshot.checksum, checksum, len(starts))
         await self._run("append", lambda db: _replace_snapshot(db, row))
         await self._run("append", _forget_chunks)
 
     async def load_snapshot(self) -> Snapshot | None:
-        found = await self._run("read", _read_snapshot)
-        if found is None:
-            return None
-        (position, checksum, expected, _), payload = found
-        if digest(_blob(checksum), payload) != expected:
-            raise LogDamaged(f"the snapshot at record {position} in {self._path} does not match its checksum")
-        return Snapshot(position, checksum, payload)
+        return await self._run("read", lambda db: read_snapshot(db, self._path))
 
 
 def _checkpoint(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-
-def _rows_after(db: sqlite3.Connection, after: int) -> list[tuple[int, bytes]]:
-    rows: list[tuple[int, bytes]] = []
-    size = 0
-    cursor = db.execute(
-        "SELECT position, bytes FROM record WHERE position > ? ORDER BY position LIMIT ?",
-        (after, _REPLAY_ROWS),
-    )
-    for position, value in cursor:
-        data = _blob(value)
-        rows.append((position, data))
-        size += len(data)
-        if size >= _REPLAY_BYTES:
-            break
-    cursor.close()
-    return rows
 
 
 def _delete_before(db: sqlite3.Connection, position: int) -> None:
@@ -296,19 +255,6 @@ def _replace_snapshot(db: sqlite3.Connection, row: tuple[int, bytes, bytes, int]
         db.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", row)
 
 
-def _read_snapshot(db: sqlite3.Connection) -> tuple[tuple[int, bytes, bytes, int], bytes] | None:
-    row = db.execute("SELECT position, checksum, digest, chunks FROM snapshot").fetchone()
-    if row is None:
-        return None
-    chunks = db.execute("SELECT bytes FROM snapshot_chunk WHERE position = ? ORDER BY number", (row[0],))
-    return row, b"".join(_blob(chunk) for (chunk,) in chunks)
-
-
-def _blob(value: object) -> bytes:
-    """What damage has made a value of another type is read as nothing, which matches no checksum."""
-    return value if isinstance(value, bytes) else b""
-
-
 class _Connection:
     """One connection to the file in one thread, whose errors are those of a `Log`."""
 
@@ -321,16 +267,10 @@ class _Connection:
         return self._worker.run(lambda: self._guard(call))
 
     def _guard(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
-        try:
+        with naming(self._path):
             if self._db is None:
                 self._db = self._connect()
             return call(self._db)
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "") or ""
-            text = f"{self._path}: {error} {name}".rstrip()
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                raise LogDamaged(text) from error
-            raise LogUnavailable(text) from error
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)

@@ -21,9 +21,9 @@ import msgspec
 from waystation.metadata.queues import Queue, QueueRecord
 from waystation.metadata.store import Conflict, MetadataStore, MetadataUnavailable, Stored, Watch
 
-_PREFIX = "queue/"
-_SECRET_KEY = "secret/handles"  # noqa: S105 (the name of a key, not a secret)
-_SECRET_BYTES = 32
+QUEUE_PREFIX = "queue/"
+SECRET_KEY = "secret/handles"  # noqa: S105 (the name of a key, not a secret)
+SECRET_BYTES = 32
 _RETRY_S = 1.0
 _SWEPT_MAX = 2
 """Tombstones removed at once. More than one for each that comes, so that they cannot pile up."""
@@ -60,7 +60,7 @@ class Catalogue:
 
     async def start(self) -> None:
         """Fill the cache. Raises `MetadataUnavailable`."""
-        self._watch = self._store.watch(_PREFIX)
+        self._watch = self._store.watch(QUEUE_PREFIX)
         await self._fill()
         self.secret = await self._load_secret()
         self._watching = asyncio.create_task(self._follow(self._watch), name="catalogue-watch")
@@ -74,17 +74,17 @@ class Catalogue:
             self._watch.close()
 
     async def _load_secret(self) -> bytes:
-        stored = await self._store.get(_SECRET_KEY)
+        stored = await self._store.get(SECRET_KEY)
         if stored is None or stored.value is None:
             with suppress(Conflict):  # somebody else has just made one: theirs it is
-                await self._store.put(_SECRET_KEY, secrets.token_bytes(_SECRET_BYTES), 0)
+                await self._store.put(SECRET_KEY, secrets.token_bytes(SECRET_BYTES), 0)
             return await self._load_secret()
         return stored.value
 
     # The cache
 
     async def _fill(self) -> None:
-        found = await self._store.list(_PREFIX)
+        found = await self._store.list(QUEUE_PREFIX)
         keys = {_split(stored.key) for stored in found}
         for key in [key for key in self._queues if key not in keys]:
             self._forget(key)
@@ -111,7 +111,7 @@ class Catalogue:
             watch.close()
             was_lost = True
             await asyncio.sleep(_RETRY_S)
-            watch = self._watch = self._store.watch(_PREFIX)
+            watch = self._watch = self._store.watch(QUEUE_PREFIX)
 
     def _note(self, stored: Stored) -> None:
         """Take a change over, unless a newer one is known: a writer hears of its own change twice."""
@@ -265,7 +265,7 @@ def _tombstone(record: QueueRecord, deleted_ms: int) -> QueueRecord:
 
 
 def _key(account: str, name: str) -> str:
-    return f"{_PREFIX}{account}/{name}"
+    return f"{QUEUE_PREFIX}{account}/{name}"
 
 
 def _split(key: str) -> tuple[str, str]:

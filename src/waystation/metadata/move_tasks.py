@@ -18,7 +18,7 @@ import msgspec
 from waystation.metadata.store import Conflict, MetadataStore, Stored
 from waystation.protocol.limits import MOVE_TASK_RESULTS_MAX
 
-_PREFIX = "move/"
+TASKS_PREFIX = "move/"
 
 
 class MoveStatus(StrEnum):
@@ -70,7 +70,7 @@ class MoveTasks:
 
     async def active(self) -> list[MoveTask]:
         """Every task that has not ended."""
-        stored = await self._store.list(_PREFIX)
+        stored = await self._store.list(TASKS_PREFIX)
         return [task for each in stored for task in _tasks(each) if task.is_active]
 
     async def save(self, current: Callable[[], MoveTask]) -> MoveTask:
@@ -94,7 +94,7 @@ class MoveTasks:
 
     async def sweep(self, exists: Callable[[str, str], bool]) -> None:
         """Forget the tasks of sources, by account and name, that do not exist."""
-        for stored in await self._store.list(_PREFIX):
+        for stored in await self._store.list(TASKS_PREFIX):
             _, account, source = stored.key.split("/")
             if not exists(account, source):
                 # Who comes late has lost nothing: somebody has just written there.
@@ -115,4 +115,4 @@ def _tasks(stored: Stored | None) -> list[MoveTask]:
 
 
 def _key(account: str, source: str) -> str:
-    return f"{_PREFIX}{account}/{source}"
+    return f"{TASKS_PREFIX}{account}/{source}"

@@ -15,7 +15,7 @@ from typing import TypeVar
 from waystation.log.worker import Worker
 from waystation.metadata.store import Conflict, MetadataUnavailable, Stored, Watch
 
-_FORMAT_VERSION = 1
+FORMAT_VERSION = 1
 
 _SCHEMA = """
 BEGIN;
@@ -49,9 +49,9 @@ class SqliteMetadataStore:
         [version] = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(_SCHEMA)
-        elif version != _FORMAT_VERSION:
+        elif version != FORMAT_VERSION:
             raise MetadataUnavailable(
-                f"{self._path} has format {version}; this program reads {_FORMAT_VERSION}"
+                f"{self._path} has format {version}; this program reads {FORMAT_VERSION}"
             )
 
     async def close(self) -> None:
