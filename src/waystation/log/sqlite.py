@@ -36,6 +36,7 @@ from waystation.log.sqlite_reader import (
     record_at,
     rows_after,
 )
+from waystation.log.wal import write_again
 from waystation.log.worker import Worker
 
 _PAGE_BYTES = 4_096
@@ -96,6 +97,10 @@ class SqliteLog:
 
     async def open(self) -> None:
         await self.close()
+        try:
+            await asyncio.to_thread(write_again, self._path)
+        except OSError as error:
+            raise LogUnavailable(f"{self._path}-wal: {error.strerror}") from error
         connections = {role: _Connection(self._path, role) for role in ("append", "read", "checkpoint")}
         try:
             await connections["append"].run(self._prepare)
@@ -112,8 +117,7 @@ class SqliteLog:
             if mode != "wal":
                 raise LogUnavailable(f"{self._path}: this file system does not allow write-ahead logging")
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;")
-        # Checkpoints are ours to time. This one, after a failed sync, writes what
-        # can be read of the write-ahead log once more, so that it is truly on disk.
+        # Checkpoints are ours to time. With this one, a new life begins with an empty write-ahead log.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute(f"PRAGMA journal_size_limit = {self._settings.checkpoint_bytes}")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

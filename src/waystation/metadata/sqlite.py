@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from waystation.log.wal import write_again
 from waystation.log.worker import Worker
 from waystation.metadata.store import Conflict, MetadataUnavailable, Stored, Watch
 
@@ -43,6 +44,10 @@ class SqliteMetadataStore:
         await self._run(self._connect)
 
     def _connect(self) -> None:
+        try:
+            write_again(self._path)
+        except OSError as error:
+            raise MetadataUnavailable(f"{self._path}-wal: {error.strerror}") from error
         self._db = db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
