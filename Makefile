@@ -5,6 +5,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 MINUTES ?= 30
 SEEDS ?= 1000
+ROUNDS ?= 100
 LOCK_ARGS ?=
 
 VENV := .venv
@@ -20,7 +21,7 @@ DEV_READY := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench soak simulate lock clean
+.PHONY: help serve test lint format bench soak simulate crash lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +49,9 @@ soak: $(DEV_READY) ## Does anything grow? MINUTES of steady mixed load; page and
 
 simulate: $(DEV_READY) ## Run SEEDS random histories in virtual time, with crashes and all that fails, and judge them
 	@$(RUN) tests.simulation --seeds $(SEEDS) $(ARGS)
+
+crash: $(DEV_READY) ## Let ROUNDS things happen to a loaded server: kills, bad disks, losses of power; a second each
+	@$(RUN) tests.crash.run --rounds $(ROUNDS) $(ARGS)
 
 lock: $(DEV_READY) ## Write constraints/ anew after pyproject.toml changed; LOCK_ARGS=--upgrade takes new releases
 	@$(COMPILE) --extra dev --output-file constraints/dev.txt
