@@ -17,6 +17,8 @@ from waystation.queues import events
 from waystation.queues.commands import Counts, DeleteQueue
 from waystation.queues.contents import relocations
 from waystation.queues.events import MessagesRelocated
+from waystation.queues.standard import StandardQueue
+from waystation.queues.state import Queue
 
 NEVER_S = 10_000_000.0
 
@@ -68,6 +70,37 @@ async def test_an_idle_shard_with_nothing_new_writes_nothing() -> None:
         await asyncio.sleep(3_600)
 
         assert driver.log.position == position
+
+
+@virtual_time
+async def test_queues_at_rest_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a hundred thousand of them, a look at each every ten seconds would keep a processor busy."""
+    swept: list[int] = []
+    monkeypatch.setattr(StandardQueue, "sweep", lambda queue, now_ms: swept.append(queue.number))
+    async with running(idle_snapshot_s=10) as driver:
+        for _ in range(20):
+            await driver.create()
+        await driver.send("hello")
+        await asyncio.sleep(11)
+
+        assert swept == [driver.queue]
+
+
+@virtual_time
+async def test_few_changes_are_no_reason_to_save_many_queues() -> None:
+    async with running(idle_snapshot_s=10) as driver:
+        for _ in range(399):
+            await driver.create()
+        await asyncio.sleep(11)
+        assert driver.log.snapshot is not None
+        position = driver.log.snapshot.position
+        await work_through(driver, 33)
+        await asyncio.sleep(60)
+        assert driver.log.snapshot.position == position
+
+        await driver.send("the hundredth change")
+        await asyncio.sleep(11)
+        assert driver.log.snapshot.position > position
 
 
 @virtual_time
@@ -146,6 +179,30 @@ async def test_a_few_old_messages_do_not_pin_a_long_log() -> None:
         assert await driver.texts() == ["delayed"]
         await asyncio.sleep(43_200)
         assert set(await driver.texts()) == {"old", "delayed"}
+
+
+@virtual_time
+async def test_a_relocation_passes_over_what_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a few old messages may lie millions of dead records: reading all of them takes minutes."""
+    async with running(garbage_bytes_max=0, idle_snapshot_s=NEVER_S) as driver:
+        await driver.send("old")
+        await driver.receive(timeout_ms=43_200_000)
+        await work_through(driver, 300)
+        await driver.send("late", delay_ms=900_000)
+        await work_through(driver, 10)
+        read: list[int] = []
+        inner = driver.log.read
+
+        async def watched(positions: Any) -> Any:
+            read.extend(positions)
+            return await inner(positions)
+
+        monkeypatch.setattr(driver.log, "read", watched)
+        await driver.shard._housekeeper.tidy()
+
+        assert relocated(driver) >= 1
+        assert len(read) < 100
+        assert log_records(driver) < 100
 
 
 @virtual_time
@@ -243,6 +300,31 @@ async def test_a_sweep_leaves_what_has_not_expired(monkeypatch: pytest.MonkeyPat
         while texts := await driver.texts():
             received += texts
         assert received == [f"young {number}" for number in range(20)]
+
+
+@virtual_time
+async def test_a_sweep_ends_though_consumers_empty_windows_as_fast_as_they_are_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing expires, and every look at all messages would find so: one is enough."""
+    small_windows(monkeypatch, 8)
+    async with running() as driver:
+        await driver.send(*(f"m{number}" for number in range(40)))
+        queue = driver.shard.state.queues[1]
+        assert isinstance(queue, StandardQueue)
+        queue.hungry[""] = queue.lines[""]
+        filled: list[int] = []
+
+        async def fill_what_is_emptied_at_once(queue: Queue) -> bool:
+            await asyncio.sleep(0.01)
+            filled.append(queue.number)
+            return True
+
+        monkeypatch.setattr(driver.shard, "fill", fill_what_is_emptied_at_once)
+        async with asyncio.timeout(10):
+            await driver.shard._housekeeper._sweep()
+
+        assert filled == [1]
 
 
 @virtual_time

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import msgspec
 import pytest
 
@@ -37,6 +39,25 @@ def test_the_state_after_the_last_record_is_that_which_wrote_it() -> None:
     assert to_snapshot(queue.shard.recovered()) == to_snapshot(state)
     queue.shard.log.snapshot = None
     assert to_snapshot(queue.shard.recovered()) == to_snapshot(state)
+
+
+def test_the_garbage_collector_is_on_again_after_a_recovery_however_it_ended() -> None:
+    """While it lasts it is off, as looking through millions of new objects finds no garbage."""
+    seen: list[bool] = []
+
+    class Watched(MemoryLog):
+        async def load_snapshot(self) -> Snapshot | None:
+            seen.append(gc.isenabled())
+            if len(seen) > 1:
+                raise LogUnavailable("not now")
+            return await super().load_snapshot()
+
+    run_now(recover(Watched()))
+    assert gc.isenabled()
+    with pytest.raises(LogUnavailable):
+        run_now(recover(Watched()))
+    assert gc.isenabled()
+    assert seen == [False, False]
 
 
 def test_an_empty_log_gives_an_empty_state() -> None:

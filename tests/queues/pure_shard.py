@@ -18,9 +18,9 @@ from waystation.log.memory import MemoryLog
 from waystation.queues.commands import Answer, Command, Received, ReceiveMessages
 from waystation.queues.contents import relocations, run_messages, stored_messages, waiting_messages
 from waystation.queues.events import Event, decode_events, encode_events
+from waystation.queues.runs import Run
 from waystation.queues.snapshots import from_snapshot, to_snapshot
 from waystation.queues.state import Queue, ShardState
-from waystation.queues.tail import Run
 
 Result = TypeVar("Result")
 

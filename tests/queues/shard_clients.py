@@ -23,9 +23,9 @@ from waystation.queues.commands import (
     Receipt,
     VisibilityChange,
 )
+from waystation.queues.runs import Run
 from waystation.queues.snapshots import from_snapshot, to_snapshot
 from waystation.queues.state import ShardState
-from waystation.queues.tail import Run
 
 IN_FLIGHT_MAX = 25
 PURGE_INTERVAL_MS = 60_000

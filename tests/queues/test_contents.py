@@ -17,7 +17,7 @@ from waystation.queues.events import (
     MessagesSent,
     Relocated,
 )
-from waystation.queues.tail import Run
+from waystation.queues.runs import Run
 
 HOUR_S = 3_600
 

@@ -160,7 +160,7 @@ def test_consumers_of_messages_without_a_group_count_as_consumers() -> None:
 def noisy(queue: QueueDriver) -> set[str]:
     state = queue.queue
     assert isinstance(state, StandardQueue)
-    return set(state._fairness._noisy)
+    return set() if state._fairness is None else set(state._fairness._noisy)
 
 
 def test_a_noisy_tenant_is_not_starved_for_ever() -> None:
@@ -240,15 +240,17 @@ def test_a_receive_touches_a_few_tenants_of_ten_thousand() -> None:
     queue = fair_queue(**{f"tenant{number}": 1 for number in range(10_000)})
     state = queue.queue
     assert isinstance(state, StandardQueue)
+    fairness = state._fairness
+    assert fairness is not None
     begun: list[str] = []
-    lines = state._fairness._lines
+    lines = fairness._lines
 
     def watched() -> Iterator[object]:
         for line in lines():
             begun.append(line.group)
             yield line
 
-    state._fairness._lines = watched  # type: ignore[method-assign,assignment]
+    fairness._lines = watched  # type: ignore[method-assign,assignment]
     assert len(queue.receive(at_s=2, max_messages=10)) == 10
     assert len(set(begun)) <= 11
 

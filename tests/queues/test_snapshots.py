@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 import msgspec
@@ -10,7 +11,22 @@ import pytest
 from tests.queues.driver import QueueDriver
 from tests.queues.windows import small_windows, tail_messages
 from waystation.queues.fifo import FifoQueue
+from waystation.queues.runs import Run
 from waystation.queues.snapshots import SNAPSHOT_VERSION, from_snapshot, to_snapshot
+
+VERSION_2 = {
+    False: (
+        "lQLNC7gAApGeAZimb3JkZXJzzhSZcADOAAHUwAAAoMIACQAACJSbAwIBzQPoAAAAAAAAoJsEAgHNA+gAAAAAAACgmwECAc0D6ALN"
+        "gOgBzQu4zQu4AKCbAgIBzQPoAs2A6AHNC7jNC7gAoMQAxACQgACRk6DEEAUAAAAAAAAABwAAAAAAAADEEAIAAgAAAAAAAgADAAAA"
+        "AADA"
+    ),
+    True: (
+        "lQLNC7gAApGeAZimb3JkZXJzzhSZcADOAAHUwAAAoMMACQAACJSbAwIBzQPoAAAAAAAAoWGbBAIBzQPoAAAAAAAAoWGbAQIBzQPo"
+        "As2A6AHNC7jNC7gAoWGbAgIBzQPoAs2A6AHNC7jNC7gAoWHEAMQAkIAAkZOhYcQQBQAAAAAAAAAHAAAAAAAAAMQQAgACAAAAAAAC"
+        "AAMAAAAAAJXEEOgDAAAAAAAA0AcAAAAAAADEEAEAAAAAAAAABwAAAAAAAADEAMQAkA=="
+    ),
+}
+"""By whether the queue is a FIFO queue: what the program wrote before runs were packed."""
 
 
 def as_version_1(payload: bytes) -> bytes:
@@ -21,11 +37,11 @@ def as_version_1(payload: bytes) -> bytes:
 
 
 def _old_queue(queue: list[Any]) -> list[Any]:
-    *rest, _, _, arrived, aside_targets, expired_before_sequence, tails, _ = queue
+    *rest, _, _, arrived, aside_targets, expired_before_sequence, _, _, tails = queue
     rest[1] = rest[1][:6]  # the settings
     rest[6] = [message[:10] for message in rest[6]]
-    [(group, firsts, locations)] = tails
-    assert group == ""
+    groups, _, firsts, locations, blocks = tails
+    assert (groups, blocks) == ([""], {})
     return [*rest, firsts, locations, arrived, aside_targets, expired_before_sequence]
 
 
@@ -45,6 +61,61 @@ def test_a_snapshot_of_version_1_can_be_read(monkeypatch: pytest.MonkeyPatch) ->
     while more := queue.receive(at_s=100, max_messages=10):
         got += [each.text for each in more]
     assert sorted(got) == [*"abcdefgh", "later"]
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_snapshot_of_version_2_can_be_read(fifo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Of six messages in one log record and two in the next, the first two are in flight, four
+    wait as objects, and the others are runs, which were in no blocks.
+    """
+    small_windows(monkeypatch, 4)
+    payload = b64decode(VERSION_2[fifo])
+    assert msgspec.msgpack.decode(payload)[0] == 2
+    queue = QueueDriver(fifo=fifo)
+    for texts in ("abcdef", "gh"):
+        queue.send(*texts, at_s=1, group="a" if fifo else "")
+
+    queue.shard.state = from_snapshot(payload)
+
+    [line] = queue.queue.lines.values()
+    assert list(line.tail) == [Run(2, 5, 2), Run(3, 7, 2)]
+    assert queue.counts(at_s=3) == (6, 2, 0)
+    got: list[str] = []
+    while more := queue.receive(at_s=100, max_messages=10):
+        got += [each.text for each in more]
+        queue.delete(*more, at_s=100)
+    assert sorted(got) == [*"abcdefgh"]
+
+
+def test_a_queue_at_rest_comes_back_as_it_is() -> None:
+    """What it was: its next sequence, so that no receipt handle ever names another message."""
+    queue = QueueDriver()
+    queue.send(*"abc", at_s=1)
+    queue.delete(*queue.receive(at_s=2, max_messages=3), at_s=3)
+    queue.queue.sweep(4_000)
+    assert queue.queue.at_rest
+
+    queue.shard.state = from_snapshot(to_snapshot(queue.shard.state))
+
+    assert queue.queue.at_rest
+    assert queue.queue.settings.name == "orders"
+    assert queue.send("d", at_s=5) == [4]
+    assert [each.text for each in queue.receive(at_s=6)] == ["d"]
+
+
+def test_blocks_of_runs_come_back_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_windows(monkeypatch, 4)
+    queue = QueueDriver()
+    for number in range(20):
+        queue.send(f"{number}", at_s=1)
+    [line] = queue.queue.lines.values()
+
+    queue.shard.state = from_snapshot(to_snapshot(queue.shard.state))
+
+    [found] = queue.queue.lines.values()
+    assert len(found.tail._blocks) == len(line.tail._blocks) > 2
+    assert list(found.tail) == list(line.tail)
 
 
 def test_a_snapshot_of_an_unknown_version_is_refused() -> None:

@@ -24,7 +24,7 @@ from waystation.queues.commands import (
     ReceiveMessages,
     SendMessages,
 )
-from waystation.queues.events import MessagesSent, decode_events
+from waystation.queues.events import MessagesSent, NumbersSkipped, decode_events
 from waystation.queues.snapshots import SNAPSHOT_VERSION, from_snapshot, to_snapshot
 from waystation.queues.state import ShardState
 
@@ -64,6 +64,19 @@ def test_the_number_of_a_deleted_queue_is_never_used_again() -> None:
     assert shard.state.queues == {}
 
 
+def test_skipped_numbers_are_of_no_message_and_no_queue() -> None:
+    """Those of before are still known, to deduplication as well; and the log says so to every later owner."""
+    queue = QueueDriver(fifo=True)
+    queue.send("before", at_s=1)
+    shard = queue.shard
+    shard.record(NumbersSkipped(2_000, 1_000, 10))
+    queue.send("after", at_s=3)
+    shard.state = shard.recovered()
+
+    assert sorted(shard.state.queues[queue.number].messages) == [1, 1_002]
+    assert shard.do(CreateQueue(SETTINGS), 4) == QueueId(queue.number + 11)
+
+
 def test_deciding_changes_nothing() -> None:
     queue = QueueDriver()
     queue.send("hello", at_s=1)
@@ -98,7 +111,7 @@ def test_a_snapshot_of_another_version_is_refused() -> None:
     assert fields[0] == SNAPSHOT_VERSION
     fields[0] += 1
 
-    with pytest.raises(ValueError, match="version 3 is unknown"):
+    with pytest.raises(ValueError, match="version 4 is unknown"):
         from_snapshot(msgspec.msgpack.encode(fields))
 
 

@@ -1,12 +1,14 @@
-"""A tail remembers where a backlog lies, at 16 bytes a run."""
+"""A tail remembers where a backlog lies, and most of it packed."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import random
+
+import pytest
 
 from waystation.queues import tail as tail_module
-from waystation.queues.tail import RUN_MESSAGES_MAX, Run, Tail
+from waystation.queues.runs import BLOCK_RUNS, RUN_MESSAGES_MAX, Block, Run, Runs
+from waystation.queues.tail import Tail
 
 
 def tail_of(*runs: tuple[int, int, int]) -> Tail:
@@ -47,11 +49,17 @@ def test_a_message_does_not_join_a_run_that_was_taken_away() -> None:
     assert list(tail) == [Run(3, 3, 1)]
 
 
-def test_a_run_costs_16_bytes() -> None:
-    tail = tail_of(*((record, record, 1) for record in range(1, 1_001)))
+def test_a_long_tail_of_single_messages_costs_less_than_a_byte_each() -> None:
+    """All but its ends is packed: a backlog that was sent message by message is no special case."""
+    messages = 20 * BLOCK_RUNS
+    tail = tail_of(*((record, record, 1) for record in range(1, messages + 1)))
 
-    assert sum(map(len, tail.to_bytes())) == 16 * 1_000
-    assert tail._first_sequences.itemsize + tail._locations.itemsize == 16
+    loose = Runs()
+    blocks = tail.save(loose)
+
+    assert len(loose) <= 2 * BLOCK_RUNS
+    assert sum(len(block.packed) for block in blocks) < messages
+    assert (len(tail), tail.messages) == (messages, messages)
 
 
 def test_the_front_is_as_many_runs_as_hold_the_messages_wanted() -> None:
@@ -98,31 +106,89 @@ def test_an_empty_tail_lies_in_no_record() -> None:
 
 
 def test_the_memory_of_runs_taken_away_is_given_back() -> None:
-    runs = 3 * tail_module._TRIM_AT
-    tail = tail_of(*((record, record, 1) for record in range(1, runs + 1)))
-    for expected in range(1, runs - 9):
-        assert tail.pop() == Run(expected, expected, 1)
+    """Also of a tail that never grows long, whose newest messages are always those that are next."""
+    tail = Tail()
+    for record in range(1, 3 * BLOCK_RUNS):
+        tail.append(record, record)
+        if record > 10:
+            assert tail.pop() == Run(record - 10, record - 10, 1)
+        assert len(tail._head.locations) + len(tail._last.locations) <= 2 * BLOCK_RUNS + 1
 
     assert len(tail) == 10
-    assert len(tail._locations) == len(tail._first_sequences) < tail_module._TRIM_AT
-    assert tail.find(runs) == Run(runs, runs, 1)
+    assert tail._blocks == []
 
 
-runs_to_append = st.lists(st.tuples(st.integers(1, 2**47), st.integers(1, 4)), max_size=20)
+def test_looking_for_relocated_messages_in_order_unpacks_each_block_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Relocation asks for every message of many records, and no client is answered meanwhile."""
+    monkeypatch.setattr(tail_module, "BLOCK_RUNS", 8)
+    tail = tail_of(*((record, record, 1) for record in range(1, 81)))
+    unpacked: list[Block] = []
+
+    class Watched(tail_module._Look):
+        def __init__(self, block: Block) -> None:
+            unpacked.append(block)
+            super().__init__(block)
+
+    monkeypatch.setattr(tail_module, "_Look", Watched)
+
+    for sequence in range(1, 81):
+        assert tail.find(sequence) == Run(sequence, sequence, 1)
+        tail.relocate(sequence, 1_000 + sequence)
+
+    assert len(unpacked) == len(tail._blocks) > 5
+    assert tail.oldest_record() == 1_001
+    assert list(tail) == [Run(1_000 + sequence, sequence, 1) for sequence in range(1, 81)]
 
 
-@given(runs_to_append, st.integers(0, 10))
-def test_a_tail_survives_being_saved(appended: list[tuple[int, int]], popped: int) -> None:
-    tail = Tail()
-    sequence = 2**40
-    for record, messages in appended:
-        for _ in range(messages):
-            tail.append(record, sequence)
-            sequence += 1
-    for _ in range(min(popped, len(tail))):
-        tail.pop()
+def test_a_tail_of_an_older_snapshot_is_packed_when_it_is_read() -> None:
+    runs = Runs()
+    for number in range(5 * BLOCK_RUNS):
+        runs.first_sequences.append(3 * number + 1)
+        runs.locations.append((number + 1) << 16 | 3)
 
-    saved = Tail.from_bytes(*tail.to_bytes())
+    tail = Tail.restored(Runs.from_bytes(*runs.to_bytes()), [])
 
-    assert list(saved) == list(tail)
-    assert saved.messages == tail.messages
+    assert len(tail._blocks) == 3
+    assert tail.messages == 15 * BLOCK_RUNS
+    assert list(tail) == list(runs)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_tail_is_a_list_of_runs_whatever_is_packed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding, taking, relocating, finding, saving and restoring, in any order, at the edges of blocks too."""
+    monkeypatch.setattr(tail_module, "BLOCK_RUNS", 3)
+    chance = random.Random(seed)
+    tail, model = Tail(), list[Run]()
+    sequence, record = chance.choice((1, 2**40)), chance.choice((1, 2**46))
+    for _ in range(300):
+        match chance.choice(("add", "add", "take", "relocate", "find", "save")):
+            case "add":
+                record += chance.randint(1, 3)
+                messages = chance.randint(1, 4)
+                model.append(Run(record, sequence, messages))
+                for _ in range(messages):
+                    tail.append(record, sequence)
+                    sequence += 1
+                sequence += chance.randint(0, 2)
+            case "take" if model:
+                assert tail.pop() == model.pop(0)
+            case "relocate" if model:
+                record += 1
+                at = chance.randrange(len(model))
+                model[at] = model[at]._replace(record=record)
+                tail.relocate(model[at].first_sequence + chance.randrange(model[at].messages), record)
+            case "find" if model:
+                wanted = chance.choice(model)
+                assert tail.find(wanted.first_sequence + wanted.messages - 1) == wanted
+                assert tail.find(model[0].first_sequence - 1) is None
+            case "save":
+                loose = Runs()
+                blocks = tail.save(loose)
+                tail = Tail.restored(loose, blocks)
+        assert list(tail) == model
+        assert (len(tail), tail.messages) == (len(model), sum(run.messages for run in model))
+        assert tail.oldest_record() == min((run.record for run in model), default=None)
+        assert tail.front(3) == model[: len(tail.front(3))]
+        assert tail.second_sequence() == (model[1].first_sequence if len(model) > 1 else float("inf"))

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from waystation.queues import deduplication, line, queue_state
+from waystation.queues import deduplication, line, queue_state, tail, windows
 from waystation.queues.state import Queue
 
 
-def small_windows(patch: pytest.MonkeyPatch, messages: int, window_bytes: int = line.WINDOW_BYTES) -> None:
-    """Let the window of each line hold so many messages, and so many bytes."""
-    patch.setattr(queue_state, "WINDOW_MESSAGES", messages)
-    patch.setattr(queue_state, "_WINDOW_MESSAGES_MIN", messages)
+def small_windows(patch: pytest.MonkeyPatch, messages: int, window_bytes: int = windows.WINDOW_BYTES) -> None:
+    """Let the window of each line hold so many messages, and so many bytes, and blocks three runs."""
+    patch.setattr(windows, "WINDOW_MESSAGES", messages)
+    patch.setattr(windows, "_MESSAGES_MIN", messages)
+    patch.setattr(tail, "BLOCK_RUNS", 3)
     for module in (line, queue_state):
         patch.setattr(module, "WINDOW_BYTES", window_bytes)
 

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from waystation.backend.recovery import record_events
+from waystation.backend.recovery import nothing_is_garbage, record_events
 from waystation.backend.settings import BackendSettings
 from waystation.log.interface import Log, Snapshot
 from waystation.log.records import Record
 from waystation.queues import events
 from waystation.queues.contents import relocations
 from waystation.queues.snapshots import to_snapshot
+from waystation.queues.state import Queue
 
 if TYPE_CHECKING:
     from waystation.backend.batches import Batch
@@ -88,10 +89,9 @@ class Housekeeper:
 
     def _is_worth_it(self) -> bool:
         """Whether so much has changed that saving all that is in memory is little beside it."""
-        held = sum(queue.held() for queue in self._shard.state.queues.values())
         return (
-            self._events >= max(1, held // _HELD_PER_EVENT)
-            or self._bytes >= max(self._settings.snapshot_bytes, self._saved_bytes)
+            self._bytes >= max(self._settings.snapshot_bytes, self._saved_bytes)
+            or (self._events > 0 and self._events >= self._shard.state.held() // _HELD_PER_EVENT)
             or self._can_truncate()
         )
 
@@ -104,14 +104,27 @@ class Housekeeper:
 
     async def _sweep(self) -> None:
         """Drop what has expired, also from tails that no consumer comes near."""
-        for queue in list(self._shard.state.queues.values()):
+        for queue in [each for each in self._shard.state.queues.values() if not each.at_rest]:
             queue.sweep(self._shard.now_ms())
-            while queue.needs_load() and await self._shard.fill(queue):
-                queue.sweep(self._shard.now_ms())
+            while await self._fill(queue) and queue.sweep(self._shard.now_ms()):
+                pass  # What was loaded had expired, and so may what comes next.
             await asyncio.sleep(0)  # Requests come between.
 
+    async def _fill(self, queue: Queue) -> bool:
+        """Load what runs low now, not what consumers empty meanwhile; False when nothing does."""
+        lines = len(queue.hungry)
+        for _ in range(lines):
+            if not (queue.needs_load() and await self._shard.fill(queue)):
+                break
+        return lines > 0
+
     def _can_truncate(self) -> bool:
-        """Whether a good part of the log has died since the last snapshot, of deletes or of age."""
+        """Whether a good part of the log has died since the last snapshot, of deletes or of age.
+
+        Not while the log is smaller than the snapshot, which is beside it: that would save nothing.
+        """
+        if self._log.size_bytes < 2 * self._saved_bytes:
+            return False
         first, position = self._log.first, self._log.position
         oldest = self._shard.state.oldest_record()
         dead = (position if oldest is None else oldest) - first
@@ -121,7 +134,8 @@ class Housekeeper:
         state = self._shard.state
         self._events = self._bytes = 0
         # No await from here to `seal`: the state is what the log says up to that batch.
-        payload = to_snapshot(state)
+        with nothing_is_garbage():
+            payload = to_snapshot(state)
         self._saved_bytes = len(payload)
         oldest = state.oldest_record()
         batch = self._shard.seal()
@@ -130,27 +144,35 @@ class Housekeeper:
         # The last record stays: it tells where the log ends.
         await self._log.truncate(batch.position if oldest is None else min(oldest, batch.position))
 
-    def _is_pinned(self, log_bytes: int) -> bool:
+    def _is_pinned(self, log_bytes: float) -> bool:
         live_bytes = self._shard.state.live_bytes()
         return log_bytes > self._settings.garbage_bytes_max + _LIVE_SHARE * live_bytes
 
     async def _relocate(self) -> None:
         """Write live messages at the log's beginning again, until enough of it can go."""
         last = self._log.position
-        remaining = self._log.size_bytes
+        remaining = float(self._log.size_bytes)
         position = self._log.first
+        record_bytes = remaining / max(last + 1 - position, 1)
         while position <= last and self._is_pinned(2 * remaining):
             records = await self._log.read(range(position, min(position + _RELOCATE_RECORDS, last + 1)))
-            written = 0
+            written = alive = 0
             for record in records:
                 if record is not None:
                     remaining -= len(record.payload)
                     written += self._write_again(record)
+                    alive += written
                 if written >= _RELOCATE_BYTES:
                     await self._shard.commit_of(self._shard.seal())
                     written = 0
             position += len(records)
-            await self._shard.commit_of(self._shard.seal())
+            if alive:
+                await self._shard.commit_of(self._shard.seal())
+            else:
+                # Millions of dead records may lie between two that are alive.
+                oldest = self._shard.state.oldest_record() or last + 1
+                remaining -= max(oldest - position, 0) * record_bytes
+                position = max(oldest, position)
 
     def _write_again(self, record: Record) -> int:
         """Relocate what is alive in a record; returns the bytes of that."""

@@ -9,7 +9,7 @@ from waystation.log.interface import Log
 from waystation.queues.commands import ReceivedMessage
 from waystation.queues.contents import stored_messages
 from waystation.queues.events import Event
-from waystation.queues.tail import Run
+from waystation.queues.runs import Run
 
 
 async def read_runs(log: Log, runs: Iterable[Run]) -> dict[int, list[Event]]:

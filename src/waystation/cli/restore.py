@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
 
+from waystation.backend.clock import wall_clock_ms
 from waystation.cli.check import check
-from waystation.cli.data_directory import LOCK_FILE, METADATA_FILE, lock
+from waystation.cli.data_directory import LOCK_FILE, METADATA_FILE, lock, shard_files
 from waystation.cli.errors import CommandFailed
 from waystation.cli.manifest import copy_file, read_manifest, sync_directory
 from waystation.cli.targets import filled
+from waystation.log.sqlite import SqliteLog
+from waystation.queues.events import NumbersSkipped, encode_events
+
+_SEQUENCES = 2**40
+_QUEUES = 2**16
+"""Skipped in each shard: far more than can have been given out since the backup, and few enough to
+restore again and again."""
 
 
 def restore(backup: Path, data_dir: Path) -> str:
@@ -38,8 +47,21 @@ def restore(backup: Path, data_dir: Path) -> str:
                 sync_directory(data_dir)
                 if copy_file(backup / name, new(name)) != manifest.files[name]:
                     raise CommandFailed(f"{backup / name} has changed while it was copied")
+                if name != METADATA_FILE and (data_dir / name) in shard_files(data_dir):
+                    asyncio.run(_skip_numbers(data_dir / name))
             sync_directory(data_dir)
         finally:
             os.close(locked)
     seconds = time.monotonic() - began_s
     return f"{data_dir}: restored the backup of {manifest.created}, {seconds:.1f} s; {report.contents()}"
+
+
+async def _skip_numbers(path: Path) -> None:
+    """Let nothing made from now on have an id or a receipt handle that was given out since the backup."""
+    log = SqliteLog(path)
+    try:
+        await log.open()
+        event = NumbersSkipped(wall_clock_ms(), _SEQUENCES, _QUEUES)
+        await log.append(encode_events([event]))
+    finally:
+        await log.close()

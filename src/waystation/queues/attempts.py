@@ -35,6 +35,8 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
 class Attempts:
     """The attempts of a queue by digest, oldest first."""
 
+    __slots__ = ("_by_digest",)
+
     def __init__(self, saved: Iterable[Attempt] = ()) -> None:
         self._by_digest = OrderedDict((attempt.digest, attempt) for attempt in saved)
 

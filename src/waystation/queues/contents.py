@@ -11,8 +11,8 @@ from typing import NamedTuple
 from waystation.queues.events import Event, MessagesArrived, MessagesRelocated, MessagesSent, Relocated
 from waystation.queues.line import Line
 from waystation.queues.message import Message
+from waystation.queues.runs import Run
 from waystation.queues.state import ShardState
-from waystation.queues.tail import Run
 
 
 class Stored(NamedTuple):

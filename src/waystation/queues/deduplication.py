@@ -16,6 +16,8 @@ _FORGET_AT = 1_024
 class Deduplication:
     """Digests, and the sequence of the message that first had each, in order of sequences."""
 
+    __slots__ = ("_forgotten", "_sequences")
+
     def __init__(self) -> None:
         self._sequences: dict[bytes, int] = {}
         self._forgotten = 0

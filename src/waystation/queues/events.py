@@ -177,6 +177,18 @@ class MessagesReturned(msgspec.Struct, frozen=True, array_like=True, tag=15):
     sequences: list[int]
 
 
+class NumbersSkipped(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """The shard was restored from a backup: numbers that may have been given out since are used no more.
+
+    Message ids, sequence numbers and receipt handles follow from them.
+    """
+
+    at_ms: int
+    sequences: int
+    """Skipped in every queue."""
+    queues: int
+
+
 QueueEvent: TypeAlias = (
     QueueConfigured
     | QueueDeleted
@@ -192,7 +204,7 @@ QueueEvent: TypeAlias = (
     | ReceiveRepeated
     | MessagesReturned
 )
-Event: TypeAlias = EpochStarted | QueueCreated | QueueEvent
+Event: TypeAlias = EpochStarted | NumbersSkipped | QueueCreated | QueueEvent
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Event])

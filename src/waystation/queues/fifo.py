@@ -154,13 +154,6 @@ class FifoQueue(MessageQueue[OrderedLine]):
         receipts = self.attempts.extend(event.attempt, event.visible_at_ms)
         self._change_visibility([(each.sequence, event.visible_at_ms) for each in receipts], event.at_ms)
 
-    def apply_purged(self, event: events.QueuePurged) -> None:
-        super().apply_purged(event)
-        self._opening.clear()
-        self.send_times = SendTimes()
-        self.deduplication = Deduplication()
-        self.attempts = Attempts()
-
     def apply_configured(self, event: events.QueueConfigured) -> None:
         super().apply_configured(event)
         self._opening.clear()
@@ -177,11 +170,22 @@ class FifoQueue(MessageQueue[OrderedLine]):
                 self._touched[group] = line
         super().advance(now_ms)
 
-    def sweep(self, now_ms: int) -> None:
+    def sweep(self, now_ms: int) -> bool:
         """As for every queue. It also forgets what repetitions it would no more recognise."""
-        super().sweep(now_ms)
         self.deduplication.forget(self._oldest_deduplicating(now_ms))
         self.attempts.forget(now_ms)
+        return super().sweep(now_ms)
+
+    def _may_rest(self, now_ms: int) -> bool:
+        remembers = len(self.attempts) or self._oldest_deduplicating(now_ms) < self.next_sequence
+        return super()._may_rest(now_ms) and not remembers
+
+    def _rest(self) -> None:
+        super()._rest()
+        self._opening = []
+        self.send_times = SendTimes()
+        self.deduplication = Deduplication()
+        self.attempts = Attempts()
 
     # Where a group stands
 

@@ -13,11 +13,8 @@ from itertools import takewhile
 
 from waystation.queues.message import READY, Message
 from waystation.queues.tail import Tail
+from waystation.queues.windows import WINDOW_BYTES
 
-WINDOW_MESSAGES = 1_024
-"""Visible messages held as objects: some 50 ms of receives at full speed, while the log is read."""
-WINDOW_BYTES = 8_388_608
-"""And no more than this in envelopes, so that a window of large messages fits the cache."""
 FRONT_RECEIVES_MAX = 2
 """A message received more often returns to the back of its queue, so that one which nobody
 can process does not stand before all others. SQS Developer Guide, CloudWatch metrics: messages
@@ -25,6 +22,7 @@ received three or more times are moved to the back of the queue."""
 
 _NO_TAIL = Tail()
 _NOBODY: OrderedDict[int, Message] = OrderedDict()
+_NONE_FLYING: set[int] = set()
 """Shared by all lines that have none, as a queue may have a hundred thousand. Never changed."""
 
 
@@ -75,11 +73,6 @@ class Line:
         while next_back is not None and not self.tail.messages:
             yield next_back
             next_back = next(waiting, None)
-
-    def objects(self) -> Iterator[Message]:
-        """All messages that are objects, as a snapshot holds them."""
-        yield from self.window.values()
-        yield from self.back.values()
 
     def join(self, message: Message) -> None:
         """A message comes to the end of the window."""
@@ -151,7 +144,7 @@ class OrderedLine(Line):
 
     def __init__(self, group: str) -> None:
         super().__init__(group)
-        self.flying: set[int] = set()
+        self.flying = _NONE_FLYING
         self.opens_at_ms = 0
         """When the delay of its first message ends, if somebody has been told to look then."""
 
@@ -180,8 +173,12 @@ class OrderedLine(Line):
 
     def launch(self, message: Message) -> None:
         super().launch(message)
+        if self.flying is _NONE_FLYING:
+            self.flying = set()
         self.flying.add(message.sequence)
 
     def land(self, message: Message) -> None:
         super().land(message)
         self.flying.discard(message.sequence)
+        if not self.flying:
+            self.flying = _NONE_FLYING

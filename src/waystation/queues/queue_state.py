@@ -27,16 +27,12 @@ from typing import Generic, TypeVar
 from waystation.protocol.limits import RETENTION_S_MAX
 from waystation.queues import events
 from waystation.queues.commands import Counts, QueueSettings
-from waystation.queues.line import WINDOW_BYTES, WINDOW_MESSAGES, Line
+from waystation.queues.line import Line
 from waystation.queues.message import DELAYED, IN_FLIGHT, READY, SET_ASIDE, Message
-from waystation.queues.tail import Run, Tail
+from waystation.queues.runs import Run
+from waystation.queues.tail import Tail
+from waystation.queues.windows import LINES_PER_LOAD, WINDOW_BYTES, window_messages
 
-_WINDOWS_MESSAGES = 16_384
-"""What the windows of all lines may hold together, as long as each has `_WINDOW_MESSAGES_MIN`."""
-_WINDOW_MESSAGES_MIN = 20
-"""Two full receives of one line, of which one is loaded while the other is handed out."""
-_LINES_PER_LOAD = 64
-"""Lines loaded at once: their runs tend to lie in the same records."""
 _STALE_SLACK = 64
 """Stale heap entries that are always tolerated, so that small heaps are not rebuilt all the time."""
 
@@ -66,7 +62,7 @@ class QueueState(ABC, Generic[AnyLine]):
         """By group: those that are not idle, and that of messages without a group once there were any."""
         self.hungry: dict[str, AnyLine] = {}
         self._touched: dict[str, AnyLine] = {}
-        self._window_messages = WINDOW_MESSAGES
+        self._window_messages = window_messages(0)
         self.hidden: list[tuple[int, int]] = []
         self.live = 0
         self.in_flight = 0
@@ -77,6 +73,8 @@ class QueueState(ABC, Generic[AnyLine]):
         self.live_bytes = 0
         self.arrived: dict[tuple[int, int], set[int]] = {}
         """By shard and number of a source queue: sequences that have come from it and may come again."""
+        self.at_rest = True
+        """Whether it has no messages, and nothing that was for them either: time changes nothing in it."""
 
     # What kinds of queues differ in
 
@@ -127,7 +125,7 @@ class QueueState(ABC, Generic[AnyLine]):
         messages_max = self._window_messages
         message_bytes = self.live_bytes // max(self.live, 1) + 1
         found: list[tuple[str, Run]] = []
-        for line in list(islice(self.hungry.values(), _LINES_PER_LOAD)):
+        for line in list(islice(self.hungry.values(), LINES_PER_LOAD)):
             if not line.runs_low(messages_max):
                 del self.hungry[line.group]  # there are more lines now, with smaller windows
                 continue
@@ -174,14 +172,6 @@ class QueueState(ABC, Generic[AnyLine]):
         was_here = message.sequence < self.expired_before_sequence
         return was_here and message.sent_at_ms <= self.expired_before_ms
 
-    def _count_lines(self) -> None:
-        """Note how many messages the window of each line may hold now."""
-        lines = len(self.lines)
-        if lines <= _WINDOWS_MESSAGES // WINDOW_MESSAGES:
-            self._window_messages = WINDOW_MESSAGES
-        else:
-            self._window_messages = max(_WINDOWS_MESSAGES // lines, _WINDOW_MESSAGES_MIN)
-
     # Applying
 
     def apply_sent(self, event: events.MessagesSent, record: int) -> None:
@@ -227,6 +217,7 @@ class QueueState(ABC, Generic[AnyLine]):
         self._count_new(message)
 
     def _count_new(self, message: Message) -> None:
+        self.at_rest = False
         self.live += 1
         self.live_bytes += message.size
 
@@ -288,16 +279,8 @@ class QueueState(ABC, Generic[AnyLine]):
 
     def apply_purged(self, event: events.QueuePurged) -> None:
         """Nothing is left, whatever state it was in."""
-        for line in self.lines.values():
-            self._displace(line)
-        self.messages.clear()
-        self.lines.clear()
-        self._count_lines()
-        self.hungry.clear()
-        self.hidden.clear()
-        self.aside.clear()
-        self.aside_targets.clear()
-        self.live = self.in_flight = self.delayed = self.live_bytes = 0
+        self._rest()
+        self.live = self.in_flight = self.delayed = 0
         self.purged_at_ms = event.at_ms
 
     def apply_configured(self, event: events.QueueConfigured) -> None:
@@ -356,17 +339,35 @@ class QueueState(ABC, Generic[AnyLine]):
                 found = True
         return found
 
-    def sweep(self, now_ms: int) -> None:
-        """Drop expired messages wherever they are in a line. Linear, so for idle moments."""
+    def sweep(self, now_ms: int) -> bool:
+        """Drop expired messages wherever they are; False when there are none. Linear, so for idle moments."""
+        live = self.live
         self.advance(now_ms)
-        ready = (m for m in self.messages.values() if m.state == READY)
-        dead = [m for m in ready if self._is_expired(m, now_ms)]
+        expired_ms, was_here = now_ms - self.settings.retention_ms, self.expired_before_sequence
+        old = [m for m in self.messages.values() if m.sent_at_ms <= expired_ms or m.sequence < was_here]
+        dead = [m for m in old if m.state == READY and self._is_expired(m, now_ms)]
         # No queue keeps messages for longer than this: those set aside have nowhere to go any more.
         kept_nowhere_ms = now_ms - RETENTION_S_MAX * 1_000
         dead += [m for m in self.aside.values() if m.sent_at_ms <= kept_nowhere_ms]
         for message in dead:
             self._drop(message)
         self._settle(now_ms)
+        if self._may_rest(now_ms):
+            self._rest()
+        return self.live < live
+
+    def _may_rest(self, now_ms: int) -> bool:
+        """Whether nothing is left that anybody can ask for."""
+        return not self.live
+
+    def _rest(self) -> None:
+        for line in self.lines.values():
+            self._displace(line)
+        # New ones: a dictionary that many were in stays large when it is cleared one by one.
+        self.messages, self.lines, self.hungry, self.hidden = {}, {}, {}, []
+        self.aside, self.aside_targets, self.live_bytes = {}, {}, 0
+        self._window_messages = window_messages(len(self.lines))
+        self.at_rest = True
 
     def load(self, group: str, run: Run, messages: Iterable[Message], now_ms: int) -> None:
         """Move the oldest run of a line's tail, read from the log, into the window.
@@ -391,7 +392,7 @@ class QueueState(ABC, Generic[AnyLine]):
         line = self.lines.get(group)
         if line is None:
             line = self.lines[group] = self._line_type(group)
-            self._count_lines()
+            self._window_messages = window_messages(len(self.lines))
         self._touched[group] = line
         return line
 
@@ -408,7 +409,7 @@ class QueueState(ABC, Generic[AnyLine]):
             if group and line.is_idle():
                 self._displace(line)
                 del self.lines[group]
-                self._count_lines()
+                self._window_messages = window_messages(len(self.lines))
             else:
                 self._place(line, now_ms)
         self._touched.clear()
@@ -482,7 +483,8 @@ class QueueState(ABC, Generic[AnyLine]):
     # Snapshots
 
     def restore(self, messages: Iterable[Message], tails: Iterable[tuple[str, Tail]], now_ms: int) -> None:
-        """Take over what a snapshot held."""
+        """Take over what a snapshot held of a queue that was not at rest."""
+        self.at_rest = False
         for group, tail in tails:
             self._line(group).tail = tail
             self.live += tail.messages

@@ -12,6 +12,8 @@ _TRIM_AT = 4_096
 class SendTimes:
     """Times, and the first sequence sent at each."""
 
+    __slots__ = ("_first_sequences", "_start", "_times_ms")
+
     def __init__(self) -> None:
         self._times_ms = array("q")
         self._first_sequences = array("Q")

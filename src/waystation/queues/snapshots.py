@@ -1,12 +1,17 @@
 """A shard's state as bytes, without any envelope, and back.
 
-A field may be added at the end with a default; snapshots of version 1, from before there
-were message groups, can be read still.
+A field may be added at the end with a default. Older snapshots can be read still: those of
+version 1 are from before there were message groups, those of version 2 from before runs
+were packed into blocks.
+
+Thousands of queues may be saved while every client waits, so what is made for each is no
+work for the garbage collector, and one that is at rest is saved without a look into it.
 """
 
 from __future__ import annotations
 
-from itertools import chain
+from array import array
+from collections.abc import Iterator
 
 import msgspec
 
@@ -15,15 +20,16 @@ from waystation.queues.commands import QueueSettings
 from waystation.queues.deduplication import Deduplication
 from waystation.queues.fifo import FifoQueue
 from waystation.queues.message import READY, Message
+from waystation.queues.runs import Block, Runs
 from waystation.queues.send_times import SendTimes
 from waystation.queues.state import Queue, ShardState, new_queue
 from waystation.queues.tail import Tail
 
-SNAPSHOT_VERSION = 2
-_READABLE = (1, 2)
+SNAPSHOT_VERSION = 3
+_READABLE = (1, 2, 3)
 
 
-class _SavedFifo(msgspec.Struct, array_like=True):
+class _SavedFifo(msgspec.Struct, array_like=True, gc=False):
     """What only a FIFO queue has."""
 
     times_ms: bytes
@@ -33,7 +39,21 @@ class _SavedFifo(msgspec.Struct, array_like=True):
     attempts: list[Attempt]
 
 
-class _SavedQueue(msgspec.Struct, array_like=True):
+class _SavedTails(msgspec.Struct, array_like=True, gc=False):
+    """All tails of a queue in a few large pieces, as there may be a hundred thousand of them."""
+
+    groups: list[str]
+    """One may be the empty one."""
+    counts: bytes
+    """Of each group's runs that are in no block, little-endian 32-bit."""
+    first_sequences: bytes
+    locations: bytes
+    """Of these runs of all groups, as `Runs.to_bytes` gives them."""
+    blocks: dict[str, list[Block]]
+    """By group, of those that have any."""
+
+
+class _SavedQueue(msgspec.Struct, array_like=True, gc=False):
     number: int
     settings: QueueSettings
     next_sequence: int
@@ -42,15 +62,21 @@ class _SavedQueue(msgspec.Struct, array_like=True):
     live_bytes: int
     messages: list[Message]
     tail_first_sequences: bytes = b""
-    """Of the messages without a group, as is the next."""
+    """Version 1: of the messages without a group, as is the next."""
     tail_locations: bytes = b""
     arrived: list[tuple[int, int, list[int]]] = []
     aside_targets: dict[int, str] = {}
     expired_before_sequence: int | None = None
     """None in snapshots of older versions, where it holds for all that are there."""
-    tails: list[tuple[str, bytes, bytes]] = []
-    """By group, also the empty one: first sequences and locations."""
+    old_tails: list[tuple[str, bytes, bytes]] = []
+    """Version 2: by group, also the empty one, first sequences and locations."""
     fifo: _SavedFifo | None = None
+    tails: _SavedTails | None = None
+
+
+_NO_MESSAGES: list[Message] = []
+_NONE_ARRIVED: list[tuple[int, int, list[int]]] = []
+"""Shared by all queues at rest."""
 
 
 class _Snapshot(msgspec.Struct, array_like=True):
@@ -70,6 +96,19 @@ def to_snapshot(state: ShardState) -> bytes:
 
 
 def _save(queue: Queue) -> _SavedQueue:
+    if queue.at_rest:
+        return _SavedQueue(
+            queue.number,
+            queue.settings,
+            queue.next_sequence,
+            queue.purged_at_ms,
+            queue.expired_before_ms,
+            0,
+            _NO_MESSAGES,
+            arrived=_arrived(queue) if queue.arrived else _NONE_ARRIVED,
+            aside_targets=queue.aside_targets,
+            expired_before_sequence=queue.expired_before_sequence,
+        )
     return _SavedQueue(
         number=queue.number,
         settings=queue.settings,
@@ -78,18 +117,54 @@ def _save(queue: Queue) -> _SavedQueue:
         expired_before_ms=queue.expired_before_ms,
         live_bytes=queue.live_bytes,
         messages=_messages(queue),
-        arrived=[(*source, sorted(known)) for source, known in queue.arrived.items()],
+        arrived=_arrived(queue),
         aside_targets=queue.aside_targets,
         expired_before_sequence=queue.expired_before_sequence,
-        tails=[(group, *line.tail.to_bytes()) for group, line in queue.lines.items() if line.tail.messages],
+        tails=_save_tails(queue),
         fifo=_save_fifo(queue) if isinstance(queue, FifoQueue) else None,
     )
 
 
+def _arrived(queue: Queue) -> list[tuple[int, int, list[int]]]:
+    return [(*source, sorted(known)) for source, known in queue.arrived.items()]
+
+
 def _messages(queue: Queue) -> list[Message]:
     """Every message object: the visible ones in their order, then the others."""
-    visible = chain.from_iterable(line.objects() for line in queue.lines.values())
-    return [*visible, *(message for message in queue.messages.values() if message.state != READY)]
+    found: list[Message] = []
+    for line in queue.lines.values():
+        found += line.window.values()
+        found += line.back.values()
+    found += [message for message in queue.messages.values() if message.state != READY]
+    return found
+
+
+def _save_tails(queue: Queue) -> _SavedTails:
+    groups, counts, loose, blocks = list[str](), array("I"), Runs(), dict[str, list[Block]]()
+    for group, line in queue.lines.items():
+        if line.tail.messages:
+            before = len(loose)
+            packed = line.tail.save(loose)
+            groups.append(group)
+            counts.append(len(loose) - before)
+            if packed:
+                blocks[group] = packed
+    return _SavedTails(groups, counts.tobytes(), *loose.to_bytes(), blocks)
+
+
+def _restore_tails(saved: _SavedQueue) -> Iterator[tuple[str, Tail]]:
+    if saved.tail_locations:
+        yield "", Tail.restored(Runs.from_bytes(saved.tail_first_sequences, saved.tail_locations), [])
+    for group, first_sequences, locations in saved.old_tails:
+        yield group, Tail.restored(Runs.from_bytes(first_sequences, locations), [])
+    if saved.tails is not None:
+        loose = Runs.from_bytes(saved.tails.first_sequences, saved.tails.locations)
+        counts = array("I")
+        counts.frombytes(saved.tails.counts)
+        end = 0
+        for group, count in zip(saved.tails.groups, counts, strict=True):
+            first, end = end, end + count
+            yield group, Tail.restored(loose.part(first, end), saved.tails.blocks.get(group) or [])
 
 
 def _save_fifo(queue: FifoQueue) -> _SavedFifo:
@@ -116,10 +191,8 @@ def _restore(saved: _SavedQueue, now_ms: int) -> Queue:
     sequence = saved.expired_before_sequence
     queue.expired_before_sequence = saved.next_sequence if sequence is None else sequence
     queue.live_bytes = saved.live_bytes
-    tails = saved.tails
-    if saved.tail_locations:
-        tails = [*tails, ("", saved.tail_first_sequences, saved.tail_locations)]
-    queue.restore(saved.messages, ((group, Tail.from_bytes(*arrays)) for group, *arrays in tails), now_ms)
+    if saved.messages or saved.tail_locations or saved.old_tails or saved.tails or saved.fifo:
+        queue.restore(saved.messages, _restore_tails(saved), now_ms)
     queue.arrived = {(shard, number): set(known) for shard, number, known in saved.arrived}
     queue.aside_targets = saved.aside_targets
     if isinstance(queue, FifoQueue) and saved.fifo is not None:

@@ -21,7 +21,8 @@ class StandardQueue(MessageQueue[TenantLine]):
 
     def __init__(self, number: int, settings: QueueSettings) -> None:
         super().__init__(number, settings, TenantLine)
-        self._fairness = Fairness()
+        self._fairness: Fairness | None = None
+        """There while it has lines: a queue at rest needs none."""
 
     def decide_receive(self, command: ReceiveMessages, now_ms: int) -> tuple[tuple[Event, ...], Received]:
         """As for every queue.
@@ -38,18 +39,25 @@ class StandardQueue(MessageQueue[TenantLine]):
         if len(self.lines) == 1:
             [line] = self.lines.values()
             return line.in_order()
-        return self._fairness.in_order()
+        return iter(()) if self._fairness is None else self._fairness.in_order()
 
     def _place(self, line: TenantLine, now_ms: int) -> None:
+        if self._fairness is None:
+            self._fairness = Fairness()
         self._fairness.place(line, now_ms, self.in_flight)
 
     def _displace(self, line: TenantLine) -> None:
-        self._fairness.displace(line)
+        if self._fairness is not None:
+            self._fairness.displace(line)
+
+    def _rest(self) -> None:
+        super()._rest()
+        self._fairness = None
 
     def _first_line(self) -> TenantLine | None:
         if len(self.lines) == 1:
             return next(iter(self.lines.values()))
-        return self._fairness.first()
+        return None if self._fairness is None else self._fairness.first()
 
     def _judge_delete(self, message: Message, receive_count: int) -> Outcome:
         # Any receipt of a message deletes it, also one whose visibility timeout is

@@ -155,6 +155,11 @@ class ShardState:
     def _start_epoch(self, event: events.EpochStarted) -> None:
         self.epoch = event.epoch
 
+    def _skip_numbers(self, event: events.NumbersSkipped) -> None:
+        self.next_queue += event.queues
+        for queue in self.queues.values():
+            queue.next_sequence += event.sequences
+
     def _add_queue(self, event: events.QueueCreated) -> None:
         self.queues[event.queue] = new_queue(event.queue, event.settings)
         self.next_queue = event.queue + 1
@@ -187,9 +192,13 @@ class ShardState:
         """Bytes of the envelopes of all live messages."""
         return sum(queue.live_bytes for queue in self.queues.values())
 
+    def held(self) -> int:
+        """How many things a snapshot has to save one by one, queues among them."""
+        return len(self.queues) + sum(queue.held() for queue in self.queues.values() if not queue.at_rest)
+
     def oldest_record(self) -> int | None:
         """The lowest log record that holds a live message: what lies before may go."""
-        records = (queue.oldest_record() for queue in self.queues.values())
+        records = (queue.oldest_record() for queue in self.queues.values() if queue.live)
         return min((record for record in records if record is not None), default=None)
 
 
@@ -216,6 +225,7 @@ _DECIDE: dict[type, Callable[[ShardState, Any], Decision]] = {
 
 _APPLY: dict[type, Callable[[ShardState, Any, int], None]] = {
     events.EpochStarted: lambda state, event, _: state._start_epoch(event),
+    events.NumbersSkipped: lambda state, event, _: state._skip_numbers(event),
     events.QueueCreated: lambda state, event, _: state._add_queue(event),
     events.QueueDeleted: lambda state, event, _: state._drop_queue(event),
     events.QueueConfigured: lambda state, event, _: state.queues[event.queue].apply_configured(event),
