@@ -6,15 +6,16 @@ thing happened is one. What must hold for FIFO queues only is in `fifo_checks`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappush
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import inf
 
-from tests.histories.history import Act, Clear, Delete, Handed, History, Receive, Send, Violation
+from tests.histories.history import Act, Call, Clear, Delete, Handed, History, Receive, Send, Violation
 
 
 @dataclass
@@ -245,6 +246,8 @@ def overlooked(index: Index) -> Iterator[Violation]:
     Judged are messages that nobody had received until then, nor could have without our knowing.
     """
     history = index.history
+    if history.wake_s == inf:
+        return
     visible: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     for send in history.sends:
         if send.answer is not None and not history.queues[send.queue].fifo:
@@ -262,10 +265,27 @@ def overlooked(index: Index) -> Iterator[Violation]:
                 yield Violation(text, (body,))
 
 
+class _Acts:
+    """When clients may have done something to a queue."""
+
+    def __init__(self, calls: Iterable[Call], queue: str) -> None:
+        acts = sorted(
+            (act.began_s, act.ended_s) for call in calls if call.queue == queue for act in call.acts
+        )
+        self._began_s = [began_s for began_s, _ in acts]
+        self._ended_s = list(accumulate((ended_s for _, ended_s in acts), max))
+
+    def overlap(self, act: Act) -> bool:
+        """Whether one of them may have happened while an act did."""
+        begun = bisect_right(self._began_s, act.ended_s)
+        return begun > 0 and self._ended_s[begun - 1] >= act.began_s
+
+
 def _empty_receives(index: Index) -> dict[str, list[tuple[Receive, float]]]:
     """By queue: those that can be judged, and when they were answered, in this order."""
     history = index.history
     found: dict[str, list[tuple[Receive, float]]] = defaultdict(list)
+    deletes = {queue: _Acts(history.deletes, queue) for queue in history.queues}
     for receive in history.receives:
         act = receive.answer
         assert act is not None
@@ -273,6 +293,10 @@ def _empty_receives(index: Index) -> dict[str, list[tuple[Receive, float]]]:
             continue
         if act.ended_s - act.began_s > receive.timeout_s > 0:
             continue  # what it took may have been visible again before it was answered
+        if any(pause.began_s <= act.ended_s <= pause.ended_s for pause in history.pauses):
+            continue
+        if deletes[receive.queue].overlap(act):
+            continue  # what it took may have been deleted, by an older receipt, before it could be answered
         found[receive.queue].append((receive, act.ended_s))
     for receives in found.values():
         receives.sort(key=lambda each: each[1])

@@ -7,7 +7,7 @@ Source: SQS Developer Guide, FIFO queue delivery logic, and exactly-once process
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
@@ -28,7 +28,10 @@ def numbered_as_sent(index: Index) -> Iterator[Violation]:
             if send.sequence and ids.setdefault(send.sequence, send.message_id) != send.message_id:
                 yield Violation(f"{send.body} has the sequence number of another message", (send.body,))
         firsts = _first_of_each_id(sends)
+        sent_by = Counter(send.deduplication_id for send in sends if send.deduplication_id)
         for before, send in pairwise(firsts):
+            if sent_by[before.deduplication_id] > 1 or sent_by[send.deduplication_id] > 1:
+                continue  # somebody else may have been quicker with one of the two
             if send.answer is not None and send.answer is before.answer and send.sequence < before.sequence:
                 text = f"{send.body} came after {before.body} in a batch and has a lower sequence number"
                 yield Violation(text, (send.body, before.body))
@@ -114,15 +117,27 @@ def _numbers(index: Index) -> dict[tuple[str, str], dict[int, tuple[str, str]]]:
 
 def _may_be_gone_s(index: Index, queue: str, message_id: str, body: str) -> float:
     """When a message may have left a queue; `inf` if it has not."""
-    facts = index.history.queues[queue]
     sent_s = min((send.began_s for send in index.by_body[body]), default=0.0)
     there_s = max(sent_s, index.seen_s(message_id, queue))
-    gone_s = min(index.may_be_gone_s(queue, message_id, there_s), max(sent_s + facts.retention_s, there_s))
-    # Dead letters keep their id, and all of them are seen at the end, unless somebody cleared or moved them.
-    target = facts.dead_letters_to
+    gone_s = min(
+        index.may_be_gone_s(queue, message_id, there_s), max(_too_old_s(index, queue, body), there_s)
+    )
+    # Dead letters keep their id, and all of them are seen at the end, unless somebody clears or moves
+    # them, or they expire; or clears the queue that they have left, before they have arrived.
+    target = index.history.queues[queue].dead_letters_to
+    if not target:
+        return gone_s
     set_aside = any(handed.receive.queue == target for handed in index.by_id[message_id])
     moved = any(move.queue == target for move in index.history.moves)
-    return there_s if set_aside or moved or index.clears[target] else gone_s
+    expire = index.history.queues[target].retention_s < inf
+    cleared = any(index.clears[place] for place in (queue, target))
+    return there_s if set_aside or moved or expire or cleared else gone_s
+
+
+def _too_old_s(index: Index, queue: str, body: str) -> float:
+    """When a queue may have dropped a message, at the earliest."""
+    sent_s = min((send.began_s for send in index.by_body[body]), default=0.0)
+    return sent_s + index.history.queues[queue].retention_s
 
 
 def blocked_by_those_before(index: Index) -> Iterator[Violation]:
@@ -151,7 +166,8 @@ def blocked_by_those_before(index: Index) -> Iterator[Violation]:
 def _flies_until_s(index: Index, message: Handed) -> float:
     """After this, it may be visible or gone, whoever looks."""
     gone_s = index.may_be_gone_s(message.receive.queue, message.message_id, message.act.began_s)
-    return min(gone_s, message.hidden_until_s(inf))
+    too_old_s = _too_old_s(index, message.receive.queue, message.body)
+    return min(gone_s, too_old_s, message.hidden_until_s(inf))
 
 
 def _blocks(index: Index, held: list[Handed], got: list[Handed]) -> bool:

@@ -64,6 +64,16 @@ class Receive(Call):
     """All receives of one attempt id have the same timeout."""
     messages: list[Handed] = field(default_factory=list)
 
+    def may_have_taken_more(self) -> bool:
+        """Whether it may have hidden messages for a time which nobody was told of.
+
+        An act whose answer was lost may. And one that took longer than its visibility timeout: what it
+        took was visible again before it could be answered.
+        """
+        if self.answer is None or len(self.acts) > 1:
+            return True
+        return self.answer.ended_s - self.answer.began_s > self.timeout_s > 0
+
 
 @dataclass(slots=True, eq=False)
 class Handed:
@@ -148,6 +158,9 @@ class History:
     deletes: list[Delete] = field(default_factory=list)
     clears: list[Clear] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    pauses: list[Act] = field(default_factory=list)
+    """When a server was stopped in an orderly way, and answered all who waited with nothing; or its disk was
+    slow, and who waited was not served while something else was written."""
     left: list[Handed] = field(default_factory=list)
     """What was found when everything was drained, each of it deleted at once."""
     counted: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -47,6 +49,8 @@ class Written(History):
     ) -> None:
         super().__init__(queues or {"orders": STANDARD}, slack_s=slack_s, wake_s=wake_s)
         self.numbers: dict[str, int] = {}
+        self.groups: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
 
     def send(self, body: str, *at: At, unknown: bool = False, queue: str = "orders", **facts: Any) -> Send:
         acts, answer = _acts(at, unknown)
@@ -56,6 +60,7 @@ class Written(History):
             send.message_id = f"id-{body}"
             send.sequence = number if self.queues[queue].fifo else 0
         _set(send, facts)
+        self.groups.setdefault(body, send.group)
         self.sends.append(send)
         return send
 
@@ -70,20 +75,19 @@ class Written(History):
 
     def receive(
         self,
-        bodies: str,
+        bodies: Sequence[str],
         *at: At,
         timeout_s: float = 30,
         queue: str = "orders",
         attempt_id: str = "",
         **facts: Any,
     ) -> list[Handed]:
-        """Receive messages, whose bodies are one letter each."""
+        """Receive messages: bodies of one letter can be written as a word."""
         acts, answer = _acts(at, unknown=False)
         receive = Receive("consumer", queue, acts, answer, timeout_s, attempt_id)
         for body in bodies:
-            handed = Handed(receive, f"id-{body}", body, count=1)
-            handed.count += sum(each.message_id == handed.message_id for each in self.handed())
-            handed.group = next((send.group for send in self.sends if send.body == body), "")
+            self.counts[body] += 1
+            handed = Handed(receive, f"id-{body}", body, self.counts[body], self.groups.get(body, ""))
             handed.sequence = self.numbers.get(body, 0) if self.queues[queue].fifo else 0
             _set(handed, facts)
             receive.messages.append(handed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from random import Random
 from typing import Any
 
@@ -27,6 +28,25 @@ LONG_S = 43_200
 BATCH_MAX = 10
 
 
+_OF_NO_QUEUE = ("QueueDoesNotExist", "ReceiptHandleIsInvalid")
+"""What is said of a queue that is not there, and of a receipt handle of one that was there before."""
+
+
+def creation(name: str, facts: QueueFacts) -> dict[str, Any]:
+    """The arguments of `CreateQueue`."""
+    attributes = {"DelaySeconds": f"{facts.delay_s:g}"}
+    if facts.retention_s < inf:
+        attributes["MessageRetentionPeriod"] = f"{facts.retention_s:g}"
+    if facts.fifo:
+        attributes["FifoQueue"] = "true"
+    if facts.dead_letters_to:
+        target = f"arn:aws:sqs:us-east-1:000000000000:{facts.dead_letters_to}"
+        attributes["RedrivePolicy"] = (
+            f'{{"deadLetterTargetArn":"{target}","maxReceiveCount":{facts.receive_count_max}}}'
+        )
+    return {"QueueName": name, "Attributes": attributes}
+
+
 class Client:
     """Does `work` operations, with pauses of `pause_s` on average."""
 
@@ -42,6 +62,8 @@ class Client:
         self.operations = 0
         self.refusals: list[str] = []
         """Errors that no right server gives to these clients."""
+        self.queues_vanish = False
+        """Somebody deletes queues and creates them again, so that they may not be there just now."""
 
     async def run(self, operations: int) -> None:
         while self.operations < operations:
@@ -54,6 +76,8 @@ class Client:
     async def call(self, operation: str, acts: list[Act], *allowed: str, **members: Any) -> Answer:
         self.operations += 1
         answer = await self.caller.call(operation, acts, **members)
+        if self.queues_vanish and answer.refusal in _OF_NO_QUEUE:
+            return answer
         if answer.refusal and answer.refusal not in allowed:
             self.refusals.append(f"{self.name}: {operation} was refused with {answer.refusal}")
         return answer
@@ -171,8 +195,6 @@ class Consumer(Client):
         if answer.result is None:
             return []
         receive.answer = answer.act
-        if receive.acts == [answer.act]:
-            self.history.unanswered.remove(receive)
         self.history.receives.append(receive)
         received = []
         for message in answer.result.get("Messages", ()):
@@ -227,7 +249,8 @@ class Consumer(Client):
     def _note_failure(self, delete: Delete, entry: dict[str, Any], answer: Answer) -> None:
         """Refused on its own: that act has not happened, but an earlier try may have."""
         delete.acts = [act for act in delete.acts if act is not answer.act]
-        if not self.queues[delete.queue].fifo:
+        is_vanished = self.queues_vanish and entry["Code"] == "ReceiptHandleIsInvalid"
+        if not self.queues[delete.queue].fifo and not is_vanished:
             self.refusals.append(f"{self.name}: a delete was refused with {entry['Code']}")
 
 
@@ -238,8 +261,10 @@ class Operator(Client):
 
     async def act(self) -> None:
         what = self.random.random()
-        if what < 0.25:
+        if what < 0.12:
             await self.purge(self.pick(*self.queues))
+        elif what < 0.25 and self.queues_vanish:
+            await self.create_again(self.pick(*self.queues))
         elif what < 0.5 and self.can_move:
             await self.move()
         elif what < 0.75:
@@ -252,6 +277,16 @@ class Operator(Client):
         self.history.clears.append(clear)
         clear.answer = (await self.call("PurgeQueue", clear.acts, QueueUrl=queue)).act
 
+    async def create_again(self, queue: str) -> None:
+        """Delete a queue, and make one of the same name: what was in the old one is gone."""
+        if self.queues[queue].fifo:
+            return  # the numbers of its messages would begin again, which no check could tell from disorder
+        clear = Clear(self.name, queue)
+        self.history.clears.append(clear)
+        clear.answer = (await self.call("DeleteQueue", clear.acts, QueueUrl=queue)).act
+        # A target that is missing just now is refused; whoever clears up at the end creates it.
+        await self.call("CreateQueue", [], "InvalidParameterValue", **creation(queue, self.queues[queue]))
+
     async def move(self) -> None:
         letters = sorted(self.history.is_dead_letter_queue)
         if not letters:
@@ -261,7 +296,7 @@ class Operator(Client):
         self.history.moves.append(move)
         arn = f"arn:aws:sqs:us-east-1:000000000000:{queue}"
         # One that is at work already.
-        allowed = ("UnsupportedOperation", "InvalidParameterValue")
+        allowed = ("UnsupportedOperation", "InvalidParameterValue", "ResourceNotFound")
         move.answer = (await self.call("StartMessageMoveTask", move.acts, *allowed, SourceArn=arn)).act
         if not move.acts:
             self.history.moves.remove(move)

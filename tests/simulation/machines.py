@@ -36,6 +36,8 @@ EVERYBODY = Authenticator(AuthSettings(enabled=False), lambda _: None, anonymous
 
 _CALL_S = 5.0
 """How long a FrontEnd waits for an owner that does not answer, besides what the call itself may take."""
+_GRACE_S, _GRACE_TURNS = 5.0, 10
+"""For requests in progress to be answered after a stop has been asked for, looked at so often."""
 _RESTART_S = 0.5
 """Between two attempts to start."""
 
@@ -76,6 +78,16 @@ class Machine(ABC):
             await asyncio.gather(life, return_exceptions=True)
         await self.kill_parts()
 
+    async def stop(self) -> None:
+        """End it as an operator would: no new requests, an answer to those that are there, then the rest."""
+        self.is_up = False
+        self.drain()
+        for _ in range(_GRACE_TURNS):
+            if self._network.is_idle(self.name):
+                break
+            await asyncio.sleep(_GRACE_S / _GRACE_TURNS)
+        await self.kill()
+
     def failure(self) -> BaseException | None:
         """Why it could not start at all, if so."""
         life = self._life
@@ -84,6 +96,10 @@ class Machine(ABC):
     @abstractmethod
     async def build(self) -> None:
         """Make all parts anew, and start them."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Let nobody wait for messages any more."""
 
     @abstractmethod
     def die(self) -> None:
@@ -125,6 +141,10 @@ class Owner(Machine):
     async def handle(self, request: Request) -> Response:
         assert self.plane is not None, "it is up"
         return await self.plane.handle(request)
+
+    def drain(self) -> None:
+        if self.plane is not None:
+            self.plane.drain()
 
     def die(self) -> None:
         self.store.die()
@@ -244,6 +264,9 @@ class FrontEnd(Machine):
     async def handle(self, request: Request) -> Response:
         assert self._app is not None, "it is up"
         return await self._app.handle(request)
+
+    def drain(self) -> None:
+        """Who waits is waiting at the owner."""
 
     def die(self) -> None:
         self.store.die()

@@ -56,6 +56,10 @@ class Network:
         """Whether nothing is on its way to a process or worked on by one."""
         return not any(self._requests.values())
 
+    def is_idle(self, name: str) -> bool:
+        """Whether nothing is on its way to a process or worked on by it."""
+        return not self._requests.get(name)
+
     def delay_s(self) -> float:
         random, weather = self.random.random, self.weather
         delay_s = weather.delay_s * 2 * random()

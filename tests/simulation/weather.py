@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 
+from tests.histories.history import Act
 from tests.simulation.disk import DiskWeather, LogDisk
 from tests.simulation.machines import FrontEnd, Machine, Owner
 from tests.simulation.network import Network, NetworkWeather
@@ -34,15 +36,18 @@ class Weather:
         self._pause_s = pause_s
         self.told: list[tuple[float, str]] = []
         """What has happened, and when."""
+        self.pauses: list[Act] = []
+        self._is_over = False
 
     def tell(self, text: str) -> None:
         self.told.append((asyncio.get_running_loop().time(), text))
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until `end`, and the fault of that moment is over."""
         faults: tuple[Callable[[], Awaitable[None]], ...] = (
             self._kill,
             self._kill,
+            self._restart,
             self._bad_disk,
             self._bad_disk,
             self._slow_disk,
@@ -53,9 +58,18 @@ class Weather:
             self._bad_store,
             self._lost_watch,
         )
-        while True:
+        while not self._is_over:
             await asyncio.sleep(self._random.expovariate(1) * self._pause_s)
             await faults[int(self._random.random() * len(faults))]()
+
+    @contextmanager
+    def _pause(self, and_s: float = 0.0) -> Iterator[None]:
+        """Who waits for messages meanwhile, and a little longer, may have to wait in vain."""
+        loop = asyncio.get_running_loop()
+        pause = Act(loop.time())
+        self.pauses.append(pause)
+        yield
+        pause.ended_s = loop.time() + and_s
 
     def _some_time(self) -> float:
         return self._random.expovariate(1) * self._pause_s
@@ -65,6 +79,14 @@ class Weather:
         self.tell(f"{machine.name} is killed")
         await machine.kill()
         await asyncio.sleep(self._some_time() * 0.3)
+        self.tell(f"{machine.name} starts")
+        machine.start()
+
+    async def _restart(self) -> None:
+        machine = self._random.choice(self._machines)
+        self.tell(f"{machine.name} is stopped")
+        with self._pause():
+            await machine.stop()
         self.tell(f"{machine.name} starts")
         machine.start()
 
@@ -81,9 +103,10 @@ class Weather:
         disk = self._random.choice(self._disks)
         self.tell("a disk is slow")
         slow_s = self._random.choice([0.02, 0.2, 1.5])
-        disk.weather = DiskWeather(append_s=slow_s, read_s=self._random.choice([0.0005, slow_s]))
-        await asyncio.sleep(self._some_time())
-        disk.weather = DiskWeather()
+        with self._pause(2 * slow_s):
+            disk.weather = DiskWeather(append_s=slow_s, read_s=self._random.choice([0.0005, slow_s]))
+            await asyncio.sleep(self._some_time())
+            disk.weather = DiskWeather()
 
     async def _full_disk(self) -> None:
         disk = self._random.choice(self._disks)
@@ -125,6 +148,10 @@ class Weather:
         assert isinstance(machine, Owner | FrontEnd)
         self.tell(f"{machine.name} loses its watches")
         machine.store.cut_off()
+
+    def end(self) -> None:
+        """Let no new fault come."""
+        self._is_over = True
 
     def clear_up(self) -> None:
         """Everything works again, and what was killed starts."""

@@ -1,1 +1,1 @@
-"""The command line: settings, and the commands that build and run a node."""
+"""The command line: settings, and the commands that run a node, copy its data and check it."""
