@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from waystation.backend.recovery import recover
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Snapshot
 from waystation.log.memory import MemoryLog
+from waystation.log.records import Record
 from waystation.queues.snapshots import to_snapshot
 from waystation.queues.state import ShardState
 
@@ -80,6 +82,29 @@ def test_messages_that_were_received_after_a_snapshot_are_loaded_from_its_tail(
     queue.shard.state = queue.shard.recovered()
 
     assert queue.texts(at_s=3) + queue.texts(at_s=3) == [f"m{number}" for number in range(12, 20)]
+
+
+def test_runs_that_a_replay_needs_are_read_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_windows(monkeypatch, 5)
+    queue = QueueDriver()
+    for number in range(45):
+        queue.send(f"m{number}", at_s=1)
+    queue.shard.snapshot()
+    for _ in range(9):
+        queue.delete(*queue.receive(at_s=2, max_messages=5), at_s=2)
+    log = queue.shard.log
+    reads: list[list[int]] = []
+    read = log.read
+
+    async def noting(positions: Sequence[int]) -> list[Record | None]:
+        reads.append(list(positions))
+        return await read(positions)
+
+    monkeypatch.setattr(log, "read", noting)
+    queue.shard.state = queue.shard.recovered()
+
+    assert [len(positions) for positions in reads] == [5] * 8
+    assert queue.counts(at_s=3) == (0, 0, 0)
 
 
 def test_a_damaged_record_is_named() -> None:

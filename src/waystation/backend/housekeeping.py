@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from waystation.backend.recovery import nothing_is_garbage, record_events
+from waystation.backend.reading import record_events
+from waystation.backend.recovery import nothing_is_garbage
 from waystation.backend.settings import BackendSettings
 from waystation.log.interface import Log, Snapshot
 from waystation.log.records import Record

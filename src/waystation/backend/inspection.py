@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from waystation.backend.recovery import record_events, recover
+from waystation.backend.reading import record_events
+from waystation.backend.recovery import recover
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import LogReader
 from waystation.log.records import NO_CHECKSUM, decode_record

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from waystation.backend.recovery import record_events
-from waystation.log.interface import Log
+import msgspec
+
+from waystation.log.errors import LogDamaged
+from waystation.log.interface import LogReader
+from waystation.log.records import Record
 from waystation.queues.commands import ReceivedMessage
 from waystation.queues.contents import stored_messages
-from waystation.queues.events import Event
+from waystation.queues.events import Event, decode_events
 from waystation.queues.runs import Run
 
 
-async def read_runs(log: Log, runs: Iterable[Run]) -> dict[int, list[Event]]:
+def record_events(record: Record) -> list[Event]:
+    """The events of a record. Raises `LogDamaged` when they are none that this program knows."""
+    try:
+        return decode_events(record.payload)
+    except msgspec.MsgspecError as error:
+        raise LogDamaged(f"record {record.position} holds an event that cannot be read: {error}") from error
+
+
+async def read_runs(log: LogReader, runs: Iterable[Run]) -> dict[int, list[Event]]:
     """The events of all records that the runs lie in, by position; without those that are truncated."""
     records = await log.read(list(dict.fromkeys(run.record for run in runs)))
     return {record.position: record_events(record) for record in records if record is not None}
 
 
-async def read_envelopes(log: Log, queue: int, messages: Iterable[ReceivedMessage]) -> None:
+async def read_envelopes(log: LogReader, queue: int, messages: Iterable[ReceivedMessage]) -> None:
     """Give messages of a queue that have no envelope theirs.
 
     One whose record is gone from the log was deleted meanwhile, and stays without.

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import msgspec
 
+from waystation.backend.reading import read_runs, record_events
 from waystation.log.errors import LogDamaged
 from waystation.log.interface import LogReader
-from waystation.log.records import NO_CHECKSUM, Record
+from waystation.log.records import NO_CHECKSUM
 from waystation.queues.contents import run_messages, waiting_messages
-from waystation.queues.events import Event, decode_events
 from waystation.queues.snapshots import from_snapshot
 from waystation.queues.state import Queue, ShardState
+from waystation.queues.windows import WINDOW_BYTES, window_messages
 
 
 async def recover(log: LogReader) -> ShardState:
@@ -58,24 +59,24 @@ async def _recover(log: LogReader) -> ShardState:
     async for record in log.replay(position, checksum):
         for event in record_events(record):
             while (missing := state.missing(event)) is not None:
-                await _load_oldest_run(log, *missing, state.now_ms)
+                await _load_runs(log, *missing, state.now_ms)
             state.apply(event, record.position)
     return state
 
 
-def record_events(record: Record) -> list[Event]:
-    """The events of a record. Raises `LogDamaged` when they are none that this program knows."""
-    try:
-        return decode_events(record.payload)
-    except msgspec.MsgspecError as error:
-        raise LogDamaged(f"record {record.position} holds an event that cannot be read: {error}") from error
+async def _load_runs(log: LogReader, queue: Queue, group: str, now_ms: int) -> None:
+    """Load the oldest run of a line's tail, and those after it that will be asked for next.
 
-
-async def _load_oldest_run(log: LogReader, queue: Queue, group: str, now_ms: int) -> None:
+    One read for each run would be a minute for half a million of them.
+    """
     line = queue.lines[group]
-    [run] = line.tail.front(1)
-    [record] = await log.read([run.record])
-    if record is None:
-        raise LogDamaged(f"record {run.record} is missing, and messages of {queue.settings.name} are in it")
-    waiting = waiting_messages(record_events(record), queue.number)
-    queue.load(group, run, [message for message, _ in run_messages(waiting, line, run)], now_ms)
+    message_bytes = queue.live_bytes // max(queue.live, 1) + 1
+    ahead = min(window_messages(len(queue.lines)), WINDOW_BYTES // message_bytes)
+    runs = line.tail.front(max(1, ahead))
+    found = await read_runs(log, runs)
+    for run in runs:
+        if run.record not in found:
+            name = queue.settings.name
+            raise LogDamaged(f"record {run.record} is missing, and messages of {name} are in it")
+        waiting = waiting_messages(found[run.record], queue.number)
+        queue.load(group, run, [message for message, _ in run_messages(waiting, line, run)], now_ms)
