@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.backend.shard_driver import ShardDriver, running
+from tests.backend.shard_driver import ShardDriver, running, texts_of
 from tests.backend.virtual_time import now_ms, settle, virtual_time
 from tests.log.faulty import FaultyLog
 from waystation.backend.backend import Backend
@@ -15,7 +15,7 @@ from waystation.backend.errors import ShardUnavailable
 from waystation.backend.settings import BackendSettings
 from waystation.backend.shard import Shard
 from waystation.protocol.errors import Unavailable
-from waystation.queues.commands import CreateQueue, QueueSettings
+from waystation.queues.commands import CreateQueue, QueueSettings, ReceiveMessages
 from waystation.queues.standard import StandardQueue
 
 DAY_MS = 86_400_000
@@ -156,3 +156,23 @@ async def test_messages_that_nobody_can_process_do_not_keep_the_others_from_bein
             seen |= {message.sequence for message in await driver.receive(10, timeout_ms=0)}
 
         assert len(seen) == 1_100
+
+
+@virtual_time
+async def test_a_repeated_attempt_keeps_its_messages_although_its_first_consumer_has_gone() -> None:
+    """Both are decided while the disk is slow: what the first was given is not shown to others again."""
+    async with running() as driver:
+        driver.queue = (await driver.shard.submit(CreateQueue(QueueSettings("a.fifo", fifo=True)))).queue  # type: ignore[union-attr]
+        await driver.sending("hello", group="a")
+        receive = ReceiveMessages(driver.queue, 1, 30_000, 0, b"attempt")
+        driver.log.appends.shut()
+        first = driver.shard.submit(receive)
+        await settle()
+        first.cancel()
+        again = driver.shard.submit(receive)
+        driver.log.appends.release()
+
+        assert texts_of((await again).messages) == ["hello"]  # type: ignore[union-attr]
+        assert await driver.texts() == []
+        await asyncio.sleep(30)
+        assert await driver.texts() == ["hello"]

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from waystation.queues.commands import Outcome, QueueSettings, Receipt, ReceivedMessage
-from waystation.queues.line import Line, OrderedLine
-from waystation.queues.message import DELAYED, IN_FLIGHT, READY, SET_ASIDE
+from waystation.queues.invariants import broken_invariants
 from waystation.queues.state import Queue
 
 HIDDEN_MS_MAX = 43_200_000
@@ -120,40 +119,4 @@ class OracleQueue(Oracle[OracleMessage]):
 
 def check_invariants(queue: Queue) -> None:
     """Q1 to Q4 of `queues/queue_state.py`, and the sums that it keeps."""
-    messages = queue.messages
-    states = [message.state for message in messages.values()]
-    scheduled = set(queue.hidden)
-    # Q1: an object is visible, or set aside, or the heap has an entry that wakes it when it is due.
-    visible = {at: line.group for line in queue.lines.values() for at in (*line.window, *line.back)}
-    assert visible == {at: message.group for at, message in messages.items() if message.state == READY}
-    assert set(queue.aside) == {at for at, message in messages.items() if message.state == SET_ASIDE}
-    assert set(queue.aside_targets) == set(queue.aside)
-    for at, message in messages.items():
-        assert message.state in (READY, SET_ASIDE) or (queue._due_ms(message), at) in scheduled
-    # Q3
-    assert queue.in_flight == states.count(IN_FLIGHT)
-    assert queue.delayed == states.count(DELAYED)
-    assert queue.live == len(messages) + sum(line.tail.messages for line in queue.lines.values())
-    assert not queue._touched
-    for group, line in queue.lines.items():
-        _check_line(queue, group, line)
-    assert set(queue.hungry) <= set(queue.lines)
-
-
-def _check_line(queue: Queue, group: str, line: Line) -> None:
-    assert line.group == group
-    assert not (group and line.is_idle()), "only that of messages without a group stays"
-    # Q1: nothing is in the tail and an object too; Q2: the tail is in the order of sending.
-    firsts = [run.first_sequence for run in line.tail]
-    assert firsts == sorted(set(firsts) - set(queue.messages))
-    assert line.tail.messages == sum(run.messages for run in line.tail)
-    assert line.window_bytes == sum(message.size for message in line.window.values())
-    assert all(message.behind for message in line.back.values())
-    flying = [m for m in queue.messages.values() if m.group == group and m.state == IN_FLIGHT]
-    assert line.in_flight == len(flying)
-    if isinstance(line, OrderedLine):
-        assert line.flying == {message.sequence for message in flying}
-        assert list(line.window) == sorted(line.window)
-    # Q4: a line from which nothing can be received until it is loaded will be.
-    if line.tail.messages and not line.window:
-        assert group in queue.hungry
+    assert list(broken_invariants(queue)) == []

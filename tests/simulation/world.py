@@ -16,7 +16,6 @@ import pytest
 from tests.backend.virtual_time import VirtualTimeLoop
 from tests.histories.history import History, QueueFacts, Violation, story
 from tests.histories.verdict import report, violations
-from tests.queues.oracle import check_invariants
 from tests.queues.windows import small_windows
 from tests.simulation.caller import Caller
 from tests.simulation.clients import LONG_S, Client, Consumer, Operator, Producer, creation
@@ -27,6 +26,7 @@ from tests.simulation.store import StoreDisk
 from tests.simulation.weather import Weather
 from waystation.backend.settings import BackendSettings
 from waystation.queues import deduplication, queue_state
+from waystation.queues.invariants import broken_invariants
 
 OPERATIONS_MIN = 200
 """Of clients, in each run, before faults end and all is drained."""
@@ -232,7 +232,8 @@ class World:
     def _check_states(self) -> None:
         for state in self._states():
             for queue in state.queues.values():
-                check_invariants(queue)
+                name = queue.settings.name
+                self.problems += [Violation(f"{name}: {broken}") for broken in broken_invariants(queue)]
 
     def _states(self) -> Iterator[Any]:
         assert self.owner.backend is not None, "it serves"

@@ -388,7 +388,7 @@ class Shard:
                 future.set_exception(ShardUnavailable("The message could not be read from storage."))
             raise
         held = [message for message in received.messages if message.envelope]
-        self._hand_out(future, Received(received.queue, held, received.visible_at_ms))
+        self._hand_out(future, Received(received.queue, held, received.visible_at_ms, received.attempt))
 
     def _missing(self, received: Received) -> set[tuple[int, int]]:
         """Sequences of the living messages that have no envelope yet, and where they lie now."""
@@ -482,7 +482,8 @@ class Shard:
             for message in received.messages
             if queue is not None and queue.holds_receipt(message.sequence, message.receive_count)
         ]
-        if changes:
+        # Who has an attempt id asks for the same messages again, or has already.
+        if changes and not received.attempt:
             self.record(events.VisibilityChanged(now_ms, received.queue, changes))
 
 

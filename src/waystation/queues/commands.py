@@ -214,6 +214,8 @@ class Received(msgspec.Struct, frozen=True):
     messages: list[ReceivedMessage]
     visible_at_ms: int = 0
     """When others may receive them; 0 when they may at once, or there are none."""
+    attempt: bytes = b""
+    """FIFO only: who asks again with this gets the same messages."""
 
 
 class Outcome(IntEnum):

@@ -113,7 +113,8 @@ class FifoQueue(MessageQueue[OrderedLine]):
         visible_at_ms = now_ms + command.visibility_timeout_ms
         event = events.ReceiveRepeated(now_ms, self.number, visible_at_ms, command.attempt)
         again = [shown(message, message.receive_count, now_ms) for message in messages]
-        return (event,), Received(self.number, again, visible_at_ms if command.visibility_timeout_ms else 0)
+        hidden_until_ms = visible_at_ms if command.visibility_timeout_ms else 0
+        return (event,), Received(self.number, again, hidden_until_ms, command.attempt)
 
     def _in_order(self, now_ms: int) -> Iterator[Message]:
         for line in self.available.values():

@@ -33,6 +33,8 @@ def broken_invariants(queue: Queue) -> Iterator[str]:
         yield f"Q3: it counts {queue.delayed} delayed messages, and others are"
     if queue.live != len(messages) + sum(line.tail.messages for line in queue.lines.values()):
         yield f"Q3: it counts {queue.live} messages, and others are there"
+    if queue._touched or not set(queue.hungry) <= set(queue.lines):
+        yield "Q4: a line that was changed is not where it belongs"
     flying: dict[str, set[int]] = defaultdict(set)
     for message in messages:
         if message.state == IN_FLIGHT:
@@ -43,6 +45,10 @@ def broken_invariants(queue: Queue) -> Iterator[str]:
 
 
 def _broken_line(queue: Queue, line: Line, flying: set[int]) -> Iterator[str]:
+    if line.group and line.is_idle():
+        yield "Q1: it is idle, and still there"
+    if not all(message.behind for message in line.back.values()):
+        yield "Q2: it is not known behind what a message waits that came back"
     previous = counted = 0
     for run in line.tail:
         if run.first_sequence in queue.messages:

@@ -68,7 +68,7 @@ class MessageQueue(QueueState[AnyLine]):
             )
         if visible_at_ms == now_ms:
             visible_at_ms = 0  # nobody is kept from them
-        return decided, Received(self.number, chosen, visible_at_ms)
+        return decided, Received(self.number, chosen, visible_at_ms, command.attempt)
 
     def _choose(self, wanted: int, now_ms: int) -> tuple[list[ReceivedMessage], list[Message]]:
         receive_count_max = self.settings.receive_count_max or inf
