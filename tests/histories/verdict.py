@@ -36,7 +36,7 @@ def report(history: History, found: list[Violation], also: Sequence[str] = ()) -
         told[violation.check] += 1
         if told[violation.check] <= _TOLD_MAX:
             lines += ["", str(violation)]
-            if violation.bodies:
-                lines += [f"  {line}" for line in sorted([*story(history, set(violation.bodies)), *also])]
+            told_of = story(history, set(violation.bodies)) if violation.bodies else []
+            lines += [f"  {line}" for line in sorted([*told_of, *also])]
     lines += ["", *(f"{number} by {check or 'the run'}" for check, number in told.items())]
     return "\n".join(lines)

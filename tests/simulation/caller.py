@@ -46,6 +46,7 @@ class Caller:
         self._network = network
         self._servers = servers
         self._random = random
+        self.attempts = 0
         self._retries = RetryPolicy(
             StandardRetryConditions(max_attempts=ATTEMPTS_MAX), ExponentialBackoff(random=random.random)
         )
@@ -58,6 +59,7 @@ class Caller:
         attempt = 0
         while True:
             attempt += 1
+            self.attempts += 1
             server = self._servers[int(self._random.random() * len(self._servers))]
             context: RetryContext
             try:

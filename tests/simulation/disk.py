@@ -1,8 +1,8 @@
 """The log of a shard on a disk that can fail, and that outlives the process which uses it.
 
-Durable is only what was synced: an append that has not returned when its process dies may be on the disk,
-may not, and may be there in part. What is there in part is recognised and dropped when the log is opened
-again, as SQLite does it. Every delay and fault comes from the simulation's one source of chance.
+Durable is only what was synced: an append that has not returned when its process dies may be on the disk, or
+not. (What is there in part is the affair of SQLite, which drops it; `tests/crash` tears real files.) Every
+delay and fault comes from the simulation's one source of chance.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from waystation.log.errors import LogDamaged, LogUnavailable
+from waystation.log.errors import LogUnavailable
 from waystation.log.interface import Snapshot
 from waystation.log.records import NO_CHECKSUM, Chain, Record, decode_record, encode_record
 
@@ -30,7 +30,7 @@ class DiskWeather:
     refused: float = 0.0
     """Share of appends and openings that fail, and have done nothing."""
     unknown: float = 0.0
-    """Share of appends that fail, and are on the disk, in part or whole."""
+    """Share of appends that fail, and may be on the disk."""
     unreadable: float = 0.0
     """Share of reads and snapshots that fail."""
     is_full: bool = False
@@ -49,8 +49,6 @@ class LogDisk:
         self.checksum = NO_CHECKSUM
         self.size_bytes = 0
         self.snapshot: Snapshot | None = None
-        self.torn = b""
-        """Behind the last record, a part of one whose append was cut off."""
         self.unsynced: tuple[bytes, bytes] | None = None
         """The record that is being written, and its checksum."""
 
@@ -62,15 +60,12 @@ class LogDisk:
         self.size_bytes += len(data)
 
     def settle(self) -> None:
-        """What was being written is on the disk now, or is not, or is in part."""
+        """What was being written is on the disk now, or is not."""
         if self.unsynced is None:
             return
         (data, checksum), self.unsynced = self.unsynced, None
-        fate = self.random.random()
-        if fate < 0.4:
+        if self.random.random() < 0.5:
             self.put(data, checksum)
-        elif fate < 0.7:
-            self.torn = data[: self.random.randrange(len(data))]
 
     def forget(self, position: int) -> None:
         self.size_bytes -= len(self.records.pop(position))
@@ -132,12 +127,6 @@ class SimulatedLog:
         if self._chance(self.disk.weather.refused):
             raise LogUnavailable("the disk cannot be read")
         self.disk.settle()
-        if self.disk.torn:
-            try:
-                decode_record(self.disk.position + 1, self.disk.torn)
-            except LogDamaged:
-                self.disk.torn = b""
-        assert not self.disk.torn, "a part of a record was taken for a whole one"
         self._is_open = True
 
     async def append(self, payload: bytes) -> int:
@@ -182,6 +171,8 @@ class SimulatedLog:
         disk = self.disk
         while disk.first < min(before, disk.position):
             self._require_open()
+            if self._chance(disk.weather.unreadable):
+                raise LogUnavailable("the disk has refused it")
             for position in range(disk.first, min(disk.first + _TRUNCATED_AT_ONCE, before, disk.position)):
                 disk.forget(position)
             await self._take_time(disk.weather.append_s)
@@ -189,9 +180,11 @@ class SimulatedLog:
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         self._require_open()
         await self._take_time(self.disk.weather.append_s)
-        if self._chance(self.disk.weather.unreadable):
-            raise LogUnavailable("the disk has refused it")
-        self.disk.snapshot = snapshot
+        fails = self._chance(self.disk.weather.unreadable)
+        if not fails or self._chance(0.5):
+            self.disk.snapshot = snapshot
+        if fails:
+            raise LogUnavailable("nobody knows")
 
     async def load_snapshot(self) -> Snapshot | None:
         self._require_open()

@@ -158,6 +158,10 @@ class Owner(Machine):
         self.plane = None
 
     @property
+    def catalogue(self) -> Catalogue | None:
+        return None if self.plane is None else self.plane.catalogue
+
+    @property
     def backend(self) -> Backend | None:
         return None if self.plane is None else self.plane.backend
 
@@ -171,7 +175,6 @@ class DistantBackend(Backend):
         self._network = network
         self._owner = owner
         self._number = shards
-        self.is_dead = False
 
     def place(self, name: str) -> int:
         return crc32(name.encode()) % self._number
@@ -195,7 +198,7 @@ class DistantBackend(Backend):
 
     def _arrive(self, shard: int, command: Command, outside: asyncio.Future[Answer]) -> None:
         backend = self._owner.backend
-        if self.is_dead or not self._owner.is_up or backend is None:
+        if not self._owner.is_up or backend is None:
             self._refuse(outside, "The owner is down.")
             return
         try:
@@ -238,25 +241,23 @@ class FrontEnd(Machine):
         self._shards = shards
         self._clock_ms = clock_ms
         self._app: App | None = None
-        self._catalogue: Catalogue | None = None
+        self.catalogue: Catalogue | None = None
         self._backend: DistantBackend | None = None
         self.store = SimulatedStore(store)
 
     async def build(self) -> None:
         self.store = SimulatedStore(self._store_disk)
-        self._catalogue = Catalogue(self.store)
+        self.catalogue = Catalogue(self.store)
         self._backend = DistantBackend(self.name, self._network, self._owner, self._shards)
         await self.store.open()
-        await self._catalogue.start()
+        await self.catalogue.start()
         tasks = MoveTasks(self.store)
 
         async def deliver(_: Any) -> Any:
             raise AssertionError("a FrontEnd delivers nothing")
 
-        runner = MoveRunner(tasks, self._catalogue, self._backend, deliver, self._clock_s)
-        self._app = build_app(
-            SERVICE, EVERYBODY, self._catalogue, self._backend, tasks, runner, self._clock_s
-        )
+        runner = MoveRunner(tasks, self.catalogue, self._backend, deliver, self._clock_s)
+        self._app = build_app(SERVICE, EVERYBODY, self.catalogue, self._backend, tasks, runner, self._clock_s)
 
     def _clock_s(self) -> float:
         return float(self._clock_ms() / 1_000)
@@ -270,11 +271,9 @@ class FrontEnd(Machine):
 
     def die(self) -> None:
         self.store.die()
-        if self._backend is not None:
-            self._backend.is_dead = True
 
     async def kill_parts(self) -> None:
         self.die()
-        if self._catalogue is not None:
-            await self._catalogue.stop()
-        self._catalogue = self._app = self._backend = None
+        if self.catalogue is not None:
+            await self.catalogue.stop()
+        self.catalogue = self._app = self._backend = None

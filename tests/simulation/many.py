@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -47,8 +45,6 @@ class Tally:
 def run_all(seeds: Sequence[int]) -> Tally:
     """Run seeds, one after the other, in this process."""
     tally = Tally()
-    # What fails is said in the histories; the program's own log of it would bury them.
-    logging.disable(logging.CRITICAL)
     gc.collect()
     gc.disable()  # a run leaves its cycles behind, and they are few: once for many is enough
     began_s = process_time()
@@ -56,11 +52,7 @@ def run_all(seeds: Sequence[int]) -> Tally:
         with small_world():
             for seed in seeds:
                 tally.seeds += 1
-                try:
-                    outcome = run(seed)
-                except Exception:
-                    tally.failed[seed] = f"seed {seed}: {traceback.format_exc()}"
-                    continue
+                outcome = run(seed)
                 tally.counts += _counts(outcome)
                 if outcome.violations:
                     tally.failed[seed] = outcome.report()
@@ -68,7 +60,6 @@ def run_all(seeds: Sequence[int]) -> Tally:
         tally.cpu_s = process_time() - began_s
         gc.enable()
         gc.collect()
-        logging.disable(logging.NOTSET)
     return tally
 
 
@@ -97,7 +88,7 @@ def _counts(outcome: Outcome) -> Counter[str]:
             "processes killed": sum(text.endswith("is killed") for _, text in outcome.told),
         }
     )
-    return +counts
+    return counts + outcome.counts
 
 
 def _is_unknown(call: object) -> bool:

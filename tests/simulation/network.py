@@ -49,6 +49,8 @@ class Network:
         self.random = random
         self.weather = NetworkWeather()
         self.cut: set[tuple[str, str]] = set()
+        self.lost = 0
+        """Messages that were, because of what is cut."""
         self._requests: dict[str, set[Exchange]] = {}
 
     @property
@@ -68,6 +70,7 @@ class Network:
     def loses(self, one: str, other: str) -> bool:
         """Whether a message between these two gets lost now."""
         if self.cut and ((one, other) in self.cut or (other, one) in self.cut):
+            self.lost += 1
             return True
         return self.weather.lost > 0 and self.random.random() < self.weather.lost
 
@@ -116,6 +119,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[tuple[Response, Act]] = self._loop.create_future()
         self._work: asyncio.Task[None] | None = None
+        self._is_awaited = False
 
     def send(self, delay_s: float) -> None:
         if not self._network.loses(self._client, self.server.name):
@@ -123,6 +127,7 @@ class Exchange:
             self._loop.call_later(delay_s, self._arrive)
 
     async def wait(self, wait_s: float) -> tuple[Response, Act]:
+        self._is_awaited = True
         timer = self._loop.call_later(wait_s, self._give_up)
         try:
             return await self._answer
@@ -169,5 +174,5 @@ class Exchange:
         self._fail(ConnectionClosedError(endpoint_url=self.server.name))
 
     def _fail(self, error: Exception) -> None:
-        if not self._answer.done():
+        if self._is_awaited and not self._answer.done():
             self._answer.set_exception(error)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from waystation.backend import housekeeping, shard
@@ -20,6 +21,9 @@ from waystation.backend.carrier import Delivered, Parcel
 from waystation.backend.shard import Shard
 from waystation.log.errors import LogUnavailable
 from waystation.log.interface import Log
+from waystation.metadata.catalogue import QUEUE_PREFIX, Catalogue
+from waystation.metadata.queues import QueueRecord
+from waystation.metadata.store import MetadataUnavailable, Stored
 from waystation.protocol.errors import Unavailable
 from waystation.queues import commands, events, fifo
 from waystation.queues.commands import Done, Outcomes, Received
@@ -337,3 +341,34 @@ def a_send_does_not_wake_who_waits(patch: pytest.MonkeyPatch) -> None:
         return quiet
 
     _replace(patch, Shard, "record", make)
+
+
+# The catalogue
+
+
+@_plant
+def a_lost_watch_is_not_made_good(patch: pytest.MonkeyPatch) -> None:
+    def make(fill: Any) -> Any:
+        async def once(self: Catalogue) -> None:
+            if not self._queues:
+                await fill(self)
+
+        return once
+
+    _replace(patch, Catalogue, "_fill", make)
+
+
+@_plant
+def a_failed_write_of_metadata_is_believed(patch: pytest.MonkeyPatch) -> None:
+    def make(put: Any) -> Any:
+        async def trusting(self: Catalogue, record: QueueRecord, expected: int) -> int:
+            try:
+                return await put(self, record, expected)  # type: ignore[no-any-return]
+            except MetadataUnavailable:
+                key, value = f"{QUEUE_PREFIX}{record.account}/{record.name}", msgspec.msgpack.encode(record)
+                self._note(Stored(key, value, expected + 1))
+                return expected + 1
+
+        return trusting
+
+    _replace(patch, Catalogue, "_put", make)

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from waystation.metadata.store import Conflict, MetadataUnavailable, Stored, Watch
+
+
+@dataclass(kw_only=True)
+class StoreWeather:
+    """How the store behaves now."""
+
+    write_s: float = 0.001
+    """A call takes up to twice as long, before and after what it does."""
+    failing: float = 0.0
+    """Share of calls that fail; a write that does may have happened."""
+    watch_s: float = 0.002
+    """A change is told of up to twice as late."""
 
 
 class StoreDisk:
@@ -18,11 +31,9 @@ class StoreDisk:
         self.revision = 0
         self.stores: list[SimulatedStore] = []
         """Of the processes that are alive."""
-        self.write_s = 0.001
-        self.failing = 0.0
-        """Share of calls that fail; a write that does may have happened."""
-        self.watch_s = 0.002
-        """A change is told of up to twice as late."""
+        self.weather = StoreWeather()
+        self.unknown_writes = 0
+        """That have happened, and whose writer was told that they failed, or died before it was told."""
 
 
 class SimulatedStore:
@@ -50,13 +61,17 @@ class SimulatedStore:
 
     async def _answers(self) -> None:
         self._require_alive()
-        await asyncio.sleep(self._disk.write_s * 2 * self._disk.random.random())
+        await self._take_time()
         self._require_alive()
         if self._fails():
             raise MetadataUnavailable("the store does not answer")
 
+    async def _take_time(self) -> None:
+        await asyncio.sleep(self._disk.weather.write_s * 2 * self._disk.random.random())
+
     def _fails(self) -> bool:
-        return self._disk.failing > 0 and self._disk.random.random() < self._disk.failing
+        failing = self._disk.weather.failing
+        return failing > 0 and self._disk.random.random() < failing
 
     async def get(self, key: str) -> Stored | None:
         await self._answers()
@@ -86,14 +101,17 @@ class SimulatedStore:
             disk.values[key] = (value, disk.revision)
         for store in disk.stores:
             store._hear(Stored(key, value, disk.revision))
-        if self._fails():
+        revision = disk.revision
+        await self._take_time()
+        if self.is_dead or self._fails():
+            disk.unknown_writes += 1
             raise MetadataUnavailable("nobody knows")
-        return disk.revision
+        return revision
 
     def _hear(self, change: Stored) -> None:
         loop = asyncio.get_running_loop()
         # In order: each a little later than the one before.
-        late_s = self._disk.watch_s * 2 * self._disk.random.random()
+        late_s = self._disk.weather.watch_s * 2 * self._disk.random.random()
         self._told_s = max(self._told_s + 1e-6, loop.time() + late_s)
         loop.call_at(self._told_s, self._tell, change, tuple(self._watches))
 

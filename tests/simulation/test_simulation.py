@@ -14,15 +14,32 @@ from tests.simulation.planted import PLANTS, planted
 from tests.simulation.world import OPERATIONS_MIN
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FIRST = SystemRandom().randrange(10**9)
 FRESH = 75
 """Seeds of one part; there are four of them."""
 SEEDS_MAX = 600
 """Within which every planted fault has to be found; most are by one of the first three."""
 
+MET = (
+    "bad disk met by a client",
+    "slow disk met by a client",
+    "full disk met by a client",
+    "bad store met by a client",
+    "bad network met by a client",
+    "slow network met by a client",
+    "partitions that lost something",
+    "kills during another fault",
+    "writes of metadata with unknown outcome",
+    "processes killed",
+    "sends with unknown outcome",
+    "received again",
+    "dead letters received",
+    "purges",
+    "moves",
+)
+
 DIGESTS = """
-import logging
 from tests.simulation.world import run, small_world
-logging.disable(logging.CRITICAL)
 with small_world():
     print(*(run(seed).digest() for seed in range(6)))
 """
@@ -31,15 +48,15 @@ with small_world():
 @pytest.mark.parametrize("part", range(4))
 def test_fresh_seeds_break_no_promise(part: int) -> None:
     """SIMULATE_FIRST=… runs the same seeds again."""
-    first = int(os.environ.get("SIMULATE_FIRST") or SystemRandom().randrange(10**9)) + part * FRESH
-    tally = run_all(range(first, first + FRESH))
+    first = int(os.environ.get("SIMULATE_FIRST") or FIRST)
+    mine = first + part * FRESH
+    tally = run_all(range(mine, mine + FRESH))
 
-    print(f"seeds from {first} on: {tally}")
+    print(f"SIMULATE_FIRST={first}: {tally}")
     assert tally.failed == {}, "\n".join(tally.failed.values())
     # They have met what they are for.
     assert tally.counts["operations"] >= FRESH * OPERATIONS_MIN
-    for what in ("processes killed", "sends with unknown outcome", "received again", "dead letters received"):
-        assert tally.counts[what] > 0, what
+    assert [what for what in MET if not tally.counts[what]] == []
 
 
 def test_a_seed_is_the_same_run_in_every_process() -> None:
@@ -62,7 +79,7 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
 
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_fault_is_found(name: str) -> None:
-    """Switched on alone; and the report says which messages it was about, and what happened to them."""
+    """Switched on alone, and by what clients saw of it: not by a plant that itself does not fit any more."""
     with planted(name):
         for seed in range(SEEDS_MAX):
             tally = run_all([seed])
@@ -70,3 +87,7 @@ def test_a_planted_fault_is_found(name: str) -> None:
                 break
 
     assert tally.failed, f"{SEEDS_MAX} seeds did not find it"
+    [report] = tally.failed.values()
+    for mistake in ("AttributeError", "NameError", "TypeError", "KeyError"):
+        assert mistake not in report, report
+    assert run_all([seed]).failed == {}

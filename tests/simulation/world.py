@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,6 +14,7 @@ from math import inf
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.backend.virtual_time import VirtualTimeLoop
@@ -25,6 +29,9 @@ from tests.simulation.network import Listener, Network
 from tests.simulation.store import StoreDisk
 from tests.simulation.weather import Weather
 from waystation.backend.settings import BackendSettings
+from waystation.log.errors import LogUnavailable
+from waystation.metadata.catalogue import QUEUE_PREFIX
+from waystation.metadata.queues import QueueRecord
 from waystation.queues import deduplication, queue_state
 from waystation.queues.invariants import broken_invariants
 
@@ -52,6 +59,8 @@ class Outcome:
     violations: list[Violation]
     operations: int
     told: list[tuple[float, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    """What faults came to: they have to do something."""
 
     def digest(self) -> str:
         """Of everything that clients saw and of all faults: the same for the same seed."""
@@ -62,16 +71,38 @@ class Outcome:
     def report(self) -> str:
         """To be read by people: violations, with all that happened to the messages that they are about."""
         faults = [f"{at:10.3f}               ---- {text}" for at, text in self.told]
-        return f"seed {self.seed}: {report(self.history, self.violations, faults)}"
+        again = f"once more: make simulate SEEDS=1 ARGS='--first {self.seed}'"
+        return f"seed {self.seed}: {report(self.history, self.violations, faults)}\n{again}"
 
 
 def run(seed: int) -> Outcome:
     """Run a seed: the same world, the same faults and the same end each time."""
     loop = VirtualTimeLoop()
     try:
-        return loop.run_until_complete(World(seed, loop).live())
+        world = World(seed, loop)
+        loop.set_exception_handler(world.note_exception)
+        with listening(world.note_error):
+            return loop.run_until_complete(world.live())
     finally:
         loop.close()
+
+
+@contextmanager
+def listening(note: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Hear what the program logs as an error; all else is not even made."""
+    logger = logging.getLogger("waystation")
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = note  # type: ignore[method-assign, assignment]
+    before = (logger.level, logger.propagate)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 @contextmanager
@@ -122,25 +153,29 @@ class World:
     def _clock_ms(self) -> int:
         return int(self._loop.time() * 1_000)
 
+    def note_exception(self, _: Any, context: dict[str, Any]) -> None:
+        """What nobody has caught is a bug, here or in the program."""
+        self.problems.append(Violation(f"{context['message']}: {context.get('exception')!r}"))
+
+    def note_error(self, record: logging.LogRecord) -> None:
+        """An error line means that a promise is at risk; only a log that fails may lead to one here."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, LogUnavailable):
+            self.problems.append(Violation(f"the program says: {record.getMessage()}: {error!r}"))
+
     # Life
 
     async def live(self) -> Outcome:
         clients = self._clients()
-        weather = Weather(
-            self._random,
-            self.machines,
-            [client.name for client in clients],
-            self.network,
-            self.disks,
-            self.store,
-            max(self._pause_s, 0.05) * self._random.choice([2, 6, 20]),
-        )
+        weather = self._weather(clients)
         self.history.pauses = weather.pauses
         try:
             async with asyncio.timeout(_LIFE_S_MAX):
                 await self._live(clients, weather)
         except TimeoutError:
             self.problems.append(Violation("the run hangs"))
+        except Exception:
+            self.problems.append(Violation(f"the run has failed: {traceback.format_exc()}"))
         finally:
             for machine in reversed(self.machines):
                 await machine.kill()
@@ -150,7 +185,8 @@ class World:
         self.problems += [Violation(refusal) for client in clients for refusal in client.refusals]
         found = [*self.problems, *violations(self.history)]
         operations = sum(client.operations for client in clients)
-        return Outcome(self.seed, self.history, found, operations, weather.told)
+        weather.met["writes of metadata with unknown outcome"] = self.store.unknown_writes
+        return Outcome(self.seed, self.history, found, operations, weather.told, weather.met)
 
     async def _live(self, clients: list[Client], weather: Weather) -> None:
         for machine in self.machines:
@@ -160,10 +196,10 @@ class World:
         failing = asyncio.create_task(weather.run())
         each = -(-OPERATIONS_MIN // len(clients))
         working = [asyncio.create_task(client.run(each)) for client in clients]
-        await asyncio.gather(*working)
-        weather.end()
-        await failing
-        weather.clear_up()
+        await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+        weather.end()  # what fails when hardly anybody calls proves little
+        await asyncio.gather(failing, *working)
+        weather.start_all()
         await self._all_serve()
         while not self.network.is_quiet:  # noqa: ASYNC110 (the time is virtual)
             await asyncio.sleep(1)
@@ -172,6 +208,7 @@ class World:
         if all(facts.retention_s == inf for facts in self.queues.values()):
             self.history.counted = await self._counts(clients[0])
         self._check_states()
+        self._check_catalogues()
         consumer = next(client for client in clients if isinstance(client, Consumer))
         await self._drain(consumer)
         await self._restart_empty(consumer)
@@ -180,7 +217,7 @@ class World:
         random = self._random
         servers: Sequence[Listener] = self.front_ends or [self.owner]
         kinds: list[type[Client]] = [Producer, Consumer, Consumer, *random.choices([Producer, Consumer], k=3)]
-        if random.random() < 0.4:
+        if random.random() < 0.7:
             kinds.append(Operator)
         clients = []
         queues_vanish = not self.front_ends and random.random() < 0.3
@@ -192,6 +229,16 @@ class World:
             client.queues_vanish = queues_vanish
             clients.append(client)
         return clients
+
+    def _weather(self, clients: list[Client]) -> Weather:
+        servers: Sequence[Machine] = self.front_ends or [self.owner]
+        links = [(client.name, server.name) for client in clients for server in servers]
+        links += [(front_end.name, self.owner.name) for front_end in self.front_ends]
+        callers = [client.caller for client in clients]
+        pause_s = max(self._pause_s, 0.02)
+        return Weather(
+            self._random, callers, self.machines, links, self.network, self.disks, self.store, pause_s
+        )
 
     async def _create_queues(self, client: Client) -> None:
         # Dead-letter queues first, as others name them.
@@ -234,6 +281,21 @@ class World:
             for queue in state.queues.values():
                 name = queue.settings.name
                 self.problems += [Violation(f"{name}: {broken}") for broken in broken_invariants(queue)]
+
+    def _check_catalogues(self) -> None:
+        """All processes know the queues as the store has them, whatever watches were lost."""
+        stored = {
+            key.rpartition("/")[2]: revision
+            for key, (value, revision) in self.store.values.items()
+            if key.startswith(QUEUE_PREFIX) and not msgspec.msgpack.decode(value, type=QueueRecord).deleted_ms
+        }
+        for machine in self.machines:
+            assert isinstance(machine, Owner | FrontEnd)
+            assert machine.catalogue is not None, "it serves"
+            known = {queue.record.name: queue.revision for queue in machine.catalogue.queues()}
+            if known != stored:
+                text = f"{machine.name} knows queues as {known}, and they are {stored}"
+                self.problems.append(Violation(text))
 
     def _states(self) -> Iterator[Any]:
         assert self.owner.backend is not None, "it serves"
