@@ -15,7 +15,7 @@ from waystation.backend.errors import ShardUnavailable
 from waystation.backend.settings import BackendSettings
 from waystation.backend.shard import Shard
 from waystation.protocol.errors import Unavailable
-from waystation.queues.commands import CreateQueue, QueueSettings, ReceiveMessages
+from waystation.queues.commands import CreateQueue, QueueSettings, Received, ReceiveMessages
 from waystation.queues.standard import StandardQueue
 
 DAY_MS = 86_400_000
@@ -172,7 +172,9 @@ async def test_a_repeated_attempt_keeps_its_messages_although_its_first_consumer
         again = driver.shard.submit(receive)
         driver.log.appends.release()
 
-        assert texts_of((await again).messages) == ["hello"]  # type: ignore[union-attr]
+        repeated = await again
+        assert isinstance(repeated, Received)
+        assert texts_of(repeated.messages) == ["hello"]
         assert await driver.texts() == []
         await asyncio.sleep(30)
         assert await driver.texts() == ["hello"]

@@ -184,6 +184,7 @@ async def test_a_few_old_messages_do_not_pin_a_long_log() -> None:
 @virtual_time
 async def test_a_relocation_passes_over_what_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a few old messages may lie millions of dead records: reading all of them takes minutes."""
+    monkeypatch.setattr(housekeeping, "_DEAD_RECORDS", 16)
     async with running(garbage_bytes_max=0, idle_snapshot_s=NEVER_S) as driver:
         await driver.send("old")
         await driver.receive(timeout_ms=43_200_000)

@@ -31,6 +31,9 @@ _RELOCATE_RECORDS = 16
 _RELOCATE_BYTES = 4_194_304
 """Written again in one step. It counts as pending, and requests that come meanwhile wait for it."""
 
+_DEAD_RECORDS = 256
+"""Read in vain, before it is worth it to look through all messages for the next that is alive."""
+
 _HELD_PER_EVENT = 4
 """Messages in memory that a snapshot may save for each change since the last one: some 0.1 us each."""
 
@@ -155,6 +158,7 @@ class Housekeeper:
         remaining = float(self._log.size_bytes)
         position = self._log.first
         record_bytes = remaining / max(last + 1 - position, 1)
+        dead = 0
         while position <= last and self._is_pinned(2 * remaining):
             records = await self._log.read(range(position, min(position + _RELOCATE_RECORDS, last + 1)))
             written = alive = 0
@@ -167,10 +171,12 @@ class Housekeeper:
                     await self._shard.commit_of(self._shard.seal())
                     written = 0
             position += len(records)
+            dead = 0 if alive else dead + len(records)
             if alive:
                 await self._shard.commit_of(self._shard.seal())
-            else:
+            elif dead >= _DEAD_RECORDS:
                 # Millions of dead records may lie between two that are alive.
+                dead = 0
                 oldest = self._shard.state.oldest_record() or last + 1
                 remaining -= max(oldest - position, 0) * record_bytes
                 position = max(oldest, position)

@@ -97,17 +97,20 @@ class SqliteLog:
 
     async def open(self) -> None:
         await self.close()
-        try:
-            await asyncio.to_thread(write_again, self._path)
-        except OSError as error:
-            raise LogUnavailable(f"{self._path}-wal: {error.strerror}") from error
         connections = {role: _Connection(self._path, role) for role in ("append", "read", "checkpoint")}
         try:
+            await connections["append"].before_it_connects(self._write_again)
             await connections["append"].run(self._prepare)
         except BaseException:
             await _close(connections)
             raise
         self._connections = connections
+
+    def _write_again(self) -> None:
+        try:
+            write_again(self._path)
+        except OSError as error:
+            raise LogUnavailable(f"{self._path}-wal: {error.strerror}") from error
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         if not format_of(db, self._path):
@@ -266,6 +269,10 @@ class _Connection:
         self._path = path
         self._worker = Worker(f"log-{role}-{path.stem}")
         self._db: sqlite3.Connection | None = None
+
+    def before_it_connects(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+        """In its thread, so that `close` waits for it, whoever has gone away meanwhile."""
+        return self._worker.run(call)
 
     def run(self, call: Callable[[sqlite3.Connection], Result]) -> asyncio.Future[Result]:
         return self._worker.run(lambda: self._guard(call))
