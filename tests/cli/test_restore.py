@@ -18,6 +18,8 @@ from waystation.cli.check import check
 from waystation.cli.errors import ExitCode
 from waystation.cli.main import main
 from waystation.cli.manifest import FileEntry, copy_file
+from waystation.log.errors import LogUnavailable
+from waystation.log.sqlite import SqliteLog
 
 
 @pytest.fixture
@@ -241,4 +243,18 @@ def test_a_file_that_changes_while_it_is_copied_is_noticed(
     monkeypatch.setattr(restore_module, "copy_file", lambda source, target: FileEntry(0, ""))
 
     assert "has changed while it was copied" in fail(backup, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_restore_onto_a_disk_that_gets_full_leaves_nothing_and_says_why(
+    fail: Callable[[Path, Path], str], backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shards are whole by then, and have yet to note that numbers are skipped."""
+
+    async def full(self: SqliteLog, payload: bytes) -> int:
+        raise LogUnavailable("database or disk is full")
+
+    monkeypatch.setattr(SqliteLog, "append", full)
+
+    assert "shard-000.db cannot be made: database or disk is full" in fail(backup, tmp_path / "data")
     assert not (tmp_path / "data").exists()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,19 @@ def test_a_file_that_is_no_database_does_not_hide_the_others(paths: list[Path]) 
     with views_of_one_moment(paths) as seen:
         assert seen.unreadable == {paths[0]: "file is not a database"}
         assert [last(db) for db in seen.open.values()] == [0]
+
+
+def test_a_file_that_cannot_be_written_cannot_be_locked_and_that_is_said(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a read-only mount SQLite begins a transaction without a word, and locks nothing."""
+    connected = sqlite3.connect
+
+    def read_only(database: str, **options: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = connected(database.replace("mode=rw", "mode=ro"), **options)
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+
+    with pytest.raises(CommandFailed, match="cannot be written"), views_of_one_moment(paths):
+        raise AssertionError("nothing was locked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,12 @@ def run_command(name: str, arguments: Sequence[str]) -> ExitCode:
     from waystation.cli.serve import reason, tell
 
     try:
-        return _run(name, given)
+        # Whoever stops it so finds as little of it as after Control-C.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return _run(name, given)
+        finally:
+            signal.signal(signal.SIGTERM, before)
     except KeyboardInterrupt:
         tell(f"{name} was interrupted")
     except (CommandFailed, OSError) as error:

@@ -13,6 +13,7 @@ from waystation.cli.data_directory import LOCK_FILE, METADATA_FILE, lock, shard_
 from waystation.cli.errors import CommandFailed
 from waystation.cli.manifest import copy_file, read_manifest, sync_directory
 from waystation.cli.targets import filled
+from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.sqlite import SqliteLog
 from waystation.queues.events import NumbersSkipped, encode_events
 
@@ -48,7 +49,9 @@ def restore(backup: Path, data_dir: Path) -> str:
                 if copy_file(backup / name, new(name)) != manifest.files[name]:
                     raise CommandFailed(f"{backup / name} has changed while it was copied")
                 if name != METADATA_FILE and (data_dir / name) in shard_files(data_dir):
-                    asyncio.run(_skip_numbers(data_dir / name))
+                    for beside in ("-wal", "-shm"):
+                        new(name + beside)
+                    _skip_numbers(data_dir / name)
             sync_directory(data_dir)
         finally:
             os.close(locked)
@@ -56,8 +59,15 @@ def restore(backup: Path, data_dir: Path) -> str:
     return f"{data_dir}: restored the backup of {manifest.created}, {seconds:.1f} s; {report.contents()}"
 
 
-async def _skip_numbers(path: Path) -> None:
+def _skip_numbers(path: Path) -> None:
     """Let nothing made from now on have an id or a receipt handle that was given out since the backup."""
+    try:
+        asyncio.run(_append_skip(path))
+    except (LogDamaged, LogUnavailable) as error:
+        raise CommandFailed(f"{path} cannot be made: {error}") from error
+
+
+async def _append_skip(path: Path) -> None:
     log = SqliteLog(path)
     try:
         await log.open()

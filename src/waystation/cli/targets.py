@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from waystation.cli.errors import CommandFailed
+from waystation.cli.manifest import sync_directory
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def filled(directory: Path, *, flag: str) -> Iterator[Callable[[str], Path]]:
     """
     is_new = not directory.exists()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_directory(directory.parent)
     if any(directory.iterdir()):
         raise CommandFailed(f"{directory} is not empty; give {flag} a new or empty directory")
     made: set[Path] = set()

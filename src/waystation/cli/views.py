@@ -94,6 +94,9 @@ def _begin_at_once(lockers: Collection[sqlite3.Connection], readers: Collection[
                 left_ms = max(0, round((deadline_s - time.monotonic()) * 1_000))
                 db.execute(f"PRAGMA busy_timeout = {left_ms}")
                 db.execute("BEGIN IMMEDIATE")
+                # Of a file that cannot be written SQLite begins to read only, and locks nothing.
+                [version] = db.execute("PRAGMA user_version").fetchone()
+                db.execute(f"PRAGMA user_version = {version}")
             for db in readers:
                 db.execute("BEGIN")
                 db.execute(_TOUCH).fetchone()  # only now it has begun
@@ -101,7 +104,10 @@ def _begin_at_once(lockers: Collection[sqlite3.Connection], readers: Collection[
         except sqlite3.Error as error:
             for db in readers:
                 db.rollback()
-            if not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith("SQLITE_READONLY"):
+                raise CommandFailed("the data directory cannot be written, and so not be locked") from error
+            if not name.startswith("SQLITE_BUSY"):
                 raise CommandFailed(f"the data directory cannot be locked for a moment: {error}") from error
         finally:
             for db in lockers:
