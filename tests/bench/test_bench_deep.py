@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.bench.benchmarks import ON_LINUX, run_benchmark
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="CPU and memory are read from /proc"
-)
-
-
-def run_deep(*flags: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    finished = subprocess.run(
-        [sys.executable, "bench/deep.py", *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+pytestmark = ON_LINUX
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +17,9 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What the smallest run of all parts printed, and its raw figures."""
     directory = tmp_path_factory.mktemp("deep")
     raw = directory / "raw.json"
-    printed = run_deep("--scale", "0.0005", "--data-dir", str(directory / "data"), "--json", str(raw))
+    printed = run_benchmark(
+        "deep.py", "--scale", "0.0005", "--data-dir", str(directory / "data"), "--json", str(raw)
+    )
     assert list((directory / "data").iterdir()) == [], "servers' data is left behind"
     return printed, raw
 
@@ -77,4 +59,4 @@ def test_the_tables_are_made_again_from_raw_figures(quick: tuple[str, Path]) -> 
 
     assert "| drained at |" in printed
     assert "CPU of the idle server" in printed
-    assert run_deep("--load", str(raw)) == printed
+    assert run_benchmark("deep.py", "--load", str(raw)) == printed

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench.phases import PHASES
+from tests.bench.benchmarks import ON_LINUX, ROOT, run_benchmark
 
-ROOT = Path(__file__).resolve().parents[2]
-
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="CPU and memory are read from /proc"
-)
-
-
-def run_bench(*flags: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    finished = subprocess.run(
-        [sys.executable, "bench/run.py", *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+pytestmark = ON_LINUX
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +19,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What a quick run printed, and its raw figures."""
     directory = tmp_path_factory.mktemp("bench")
     raw = directory / "raw.json"
-    printed = run_bench(
-        "--quick", "--messages", "1000", "--data-dir", str(directory / "data"), "--json", str(raw)
+    printed = run_benchmark(
+        "run.py", "--quick", "--messages", "1000", "--data-dir", str(directory / "data"), "--json", str(raw)
     )
     assert list((directory / "data").iterdir()) == [], "servers' data is left behind"
     return printed, raw
@@ -112,7 +91,7 @@ def test_the_tables_name_every_phase_and_can_be_made_again_from_raw_figures(quic
 
     for phase in PHASES:
         assert f"| {phase.title} |" in printed
-    assert run_bench("--load", str(raw)) == printed
+    assert run_benchmark("run.py", "--load", str(raw)) == printed
 
 
 def test_the_readme_has_a_place_for_the_figures() -> None:

@@ -1,0 +1,31 @@
+"""Runs benchmarks as their users do, too small to mean anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ON_LINUX = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="CPU and memory are read from /proc"
+)
+
+
+def run_benchmark(program: str, *flags: str) -> str:
+    """What `bench/PROGRAM` prints; it has to end well."""
+    finished = subprocess.run(
+        [sys.executable, f"bench/{program}", *flags],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
