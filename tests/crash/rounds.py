@@ -271,10 +271,14 @@ class Chapter:
         eventually(rests, within_s=30, every_s=RESTS_S / RESTS_LOOKS)
         self.history.counted = seen[-1]
 
+        looks: list[int] = []
+
         def is_empty() -> bool:
+            """Twice: what goes from queue to queue can be in neither as one looks at both."""
             for keeper in keepers.values():
                 keeper.act()
-            return sum(keeper.count() for keeper in keepers.values()) == 0
+            looks.append(sum(keeper.count() for keeper in keepers.values()))
+            return looks[-2:] == [0, 0]
 
         try:
             eventually(is_empty, within_s=60)
