@@ -45,6 +45,8 @@ _RESTART_S = 0.5
 class Machine(ABC):
     """One process. `is_up` while it serves."""
 
+    outlived_s = 0.0
+
     def __init__(self, name: str, network: Network) -> None:
         self.name = name
         self.is_up = False
@@ -231,6 +233,8 @@ class DistantBackend(Backend):
 
 class FrontEnd(Machine):
     """Answers clients, with a catalogue of its own, and no shards."""
+
+    outlived_s = _CALL_S
 
     def __init__(
         self, name: str, network: Network, store: StoreDisk, owner: Owner, shards: int, clock_ms: Any

@@ -37,6 +37,8 @@ class Listener(Protocol):
 
     name: str
     is_up: bool
+    outlived_s: float
+    """What it has asked others to do may be done for so long after its death."""
 
     def handle(self, request: Request) -> Awaitable[Response]:
         """Answer one request."""
@@ -154,8 +156,11 @@ class Exchange:
     async def _serve(self, act: Act) -> None:
         try:
             response = await self.server.handle(self._request)
-        finally:
             act.ended_s = self._loop.time()
+        except asyncio.CancelledError:
+            act.ended_s = self._loop.time() + self.server.outlived_s
+            raise
+        finally:
             self._network.forget(self)
         if not self._network.loses(self.server.name, self._client):
             self._loop.call_later(self._network.delay_s(), self._return, response, act)
@@ -169,7 +174,7 @@ class Exchange:
             return  # still on its way: it will find whoever is there then
         if self._work is not None:
             self._work.cancel()
-        self._act.ended_s = self._loop.time()
+        self._act.ended_s = self._loop.time() + self.server.outlived_s
         self._network.forget(self)
         self._fail(ConnectionClosedError(endpoint_url=self.server.name))
 
