@@ -52,6 +52,7 @@ def test_a_report_tells_the_stories_of_a_few_violations_of_each_check() -> None:
         "       1.500               ---- the server is killed",
         "",
         "the run hangs",
+        "       1.500               ---- the server is killed",
         "",
         "3 by lost",
         "1 by the run",

@@ -29,7 +29,6 @@ MET = (
     "slow network met by a client",
     "partitions that lost something",
     "kills during another fault",
-    "writes of metadata with unknown outcome",
     "processes killed",
     "sends with unknown outcome",
     "received again",
