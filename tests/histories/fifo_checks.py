@@ -60,8 +60,9 @@ def _first_of_each_id(sends: list[Send]) -> list[Send]:
     first: dict[tuple[str, int], Send] = {}
     for send in sorted(sends, key=lambda each: each.began_s):
         first.setdefault((send.deduplication_id, send.sequence), send)
-    unanswered = {send.deduplication_id for send in sends if send.answer is None}
-    return [send for send in first.values() if send.deduplication_id not in unanswered]
+    # An act that nobody was told of may have been the first, after the queue was purged for example.
+    unknown = {send.deduplication_id for send in sends if send.acts != [send.answer]}
+    return [send for send in first.values() if send.deduplication_id not in unknown]
 
 
 def in_order(index: Index) -> Iterator[Violation]:
