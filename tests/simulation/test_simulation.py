@@ -20,6 +20,13 @@ FRESH = 75
 SEEDS_MAX = 600
 """Within which every planted fault has to be found; most are by one of the first three."""
 
+FIRST_FOR = {
+    "it_is_forgotten_at_recovery_which_dead_letters_came": 98,
+    "receives_are_answered_before_the_append": 36,
+    "a_lost_watch_is_not_made_good": 31,
+}
+"""Where to begin to look: these found it last. A change of what is drawn makes them seeds like others."""
+
 MET = (
     "bad disk met by a client",
     "slow disk met by a client",
@@ -80,7 +87,7 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
 def test_a_planted_fault_is_found(name: str) -> None:
     """Switched on alone, and by what clients saw of it: not by a plant that itself does not fit any more."""
     with planted(name):
-        for seed in range(SEEDS_MAX):
+        for seed in range(FIRST_FOR.get(name, 0), SEEDS_MAX):
             tally = run_all([seed])
             if tally.failed:
                 break
