@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import TypeAlias
 
 import pytest
 
 from tests.log.asynchrony import async_test
+from tests.simulation.disk import LogDisk, SimulatedLog
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Log, Snapshot
 from waystation.log.memory import MemoryLog
@@ -29,7 +31,15 @@ def sqlite_storage(folder: Path) -> Storage:
     return lambda: SqliteLog(folder / "shard.log")
 
 
-@pytest.fixture(params=[memory_storage, sqlite_storage], ids=["memory", "sqlite"])
+def simulated_storage(_: Path) -> Storage:
+    """What the simulation takes for a log has to be one, or what it finds means nothing."""
+    disk = LogDisk(Random(1))
+    return lambda: SimulatedLog(disk)
+
+
+@pytest.fixture(
+    params=[memory_storage, sqlite_storage, simulated_storage], ids=["memory", "sqlite", "simulated"]
+)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     made: Storage = request.param(tmp_path)
     return made

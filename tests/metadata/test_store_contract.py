@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import TypeAlias
 
 import pytest
 
 from tests.log.asynchrony import async_test
+from tests.simulation.store import SimulatedStore, StoreDisk
 from waystation.metadata.sqlite import SqliteMetadataStore
 from waystation.metadata.store import Conflict, MetadataStore, MetadataUnavailable, Stored, Watch
 
@@ -22,7 +24,13 @@ def sqlite_storage(folder: Path) -> Storage:
     return lambda: SqliteMetadataStore(folder / "metadata.db")
 
 
-@pytest.fixture(params=[sqlite_storage], ids=["sqlite"])
+def simulated_storage(_: Path) -> Storage:
+    """What the simulation takes for a store has to be one, or what it finds means nothing."""
+    disk = StoreDisk(Random(1))
+    return lambda: SimulatedStore(disk)
+
+
+@pytest.fixture(params=[sqlite_storage, simulated_storage], ids=["sqlite", "simulated"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     made: Storage = request.param(tmp_path)
     return made

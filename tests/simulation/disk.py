@@ -168,14 +168,15 @@ class SimulatedLog:
         return [decode_record(at, records[at]) if at in records else None for at in positions]
 
     async def truncate(self, before: int) -> None:
+        self._require_open()
         disk = self.disk
         while disk.first < min(before, disk.position):
-            self._require_open()
             if self._chance(disk.weather.unreadable):
                 raise LogUnavailable("the disk has refused it")
             for position in range(disk.first, min(disk.first + _TRUNCATED_AT_ONCE, before, disk.position)):
                 disk.forget(position)
             await self._take_time(disk.weather.append_s)
+            self._require_open()
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         self._require_open()

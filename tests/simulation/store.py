@@ -43,15 +43,17 @@ class SimulatedStore:
         self._disk = disk
         self._watches: list[Watch] = []
         self._told_s = 0.0
+        self._is_open = False
         self.is_dead = False
 
     async def open(self) -> None:
         self._require_alive()
+        self._is_open = True
         self._disk.stores.append(self)
 
     def die(self) -> None:
         """The process is gone."""
-        self.is_dead = True
+        self.is_dead, self._is_open = True, False
         if self in self._disk.stores:
             self._disk.stores.remove(self)
 
@@ -60,11 +62,15 @@ class SimulatedStore:
             raise MetadataUnavailable("the process is dead")
 
     async def _answers(self) -> None:
-        self._require_alive()
+        self._require_open()
         await self._take_time()
-        self._require_alive()
+        self._require_open()
         if self._fails():
             raise MetadataUnavailable("the store does not answer")
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise MetadataUnavailable("the store is not open")
 
     async def _take_time(self) -> None:
         await asyncio.sleep(self._disk.weather.write_s * 2 * self._disk.random.random())
@@ -90,6 +96,12 @@ class SimulatedStore:
         return await self._write(key, None, expected)
 
     async def _write(self, key: str, value: bytes | None, expected: int) -> int:
+        """Shielded: it happens also when its caller goes away, and may fail when nobody hears of that."""
+        writing = asyncio.ensure_future(self._compare_and_set(key, value, expected))
+        writing.add_done_callback(lambda written: written.cancelled() or written.exception())
+        return await asyncio.shield(writing)
+
+    async def _compare_and_set(self, key: str, value: bytes | None, expected: int) -> int:
         disk = self._disk
         await self._answers()
         if disk.values.get(key, (b"", 0))[1] != expected:
@@ -99,8 +111,12 @@ class SimulatedStore:
             disk.values.pop(key, None)
         else:
             disk.values[key] = (value, disk.revision)
+        change = Stored(key, value, disk.revision)
         for store in disk.stores:
-            store._hear(Stored(key, value, disk.revision))
+            if store is self:
+                self._tell(change, tuple(self._watches))
+            else:
+                store._hear(change)
         revision = disk.revision
         await self._take_time()
         if self.is_dead or self._fails():
