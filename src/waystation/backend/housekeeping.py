@@ -161,18 +161,18 @@ class Housekeeper:
         dead = 0
         while position <= last and self._is_pinned(2 * remaining):
             records = await self._log.read(range(position, min(position + _RELOCATE_RECORDS, last + 1)))
-            written = alive = 0
+            written, is_alive = 0, False
             for record in records:
                 if record is not None:
                     remaining -= len(record.payload)
                     written += self._write_again(record)
-                    alive += written
+                    is_alive = is_alive or written > 0
                 if written >= _RELOCATE_BYTES:
                     await self._shard.commit_of(self._shard.seal())
                     written = 0
             position += len(records)
-            dead = 0 if alive else dead + len(records)
-            if alive:
+            dead = 0 if is_alive else dead + len(records)
+            if is_alive:
                 await self._shard.commit_of(self._shard.seal())
             elif dead >= _DEAD_RECORDS:
                 # Millions of dead records may lie between two that are alive.
