@@ -134,9 +134,10 @@ class Chapter:
                 if client.ident is not None:
                     client.join(timeout=60)
                 client.wire.close()
+        # One that did not come to its end has not been drained: everything in it would count as lost.
+        self.broken = violations(self.history) if not self.found else []
         errors = [error for client in self._clients for error in client.errors]
         self.found += "".join(f"{error}\n" for error in errors)
-        self.broken = violations(self.history) if not self.found else []
         if self.broken:
             self.found += report(self.history, self.broken)
 
