@@ -172,7 +172,7 @@ class History:
             yield from receive.messages
 
     @property
-    def is_dead_letter_queue(self) -> set[str]:
+    def dead_letter_queues(self) -> set[str]:
         """Names of queues that get what others set aside."""
         return {facts.dead_letters_to for facts in self.queues.values() if facts.dead_letters_to}
 

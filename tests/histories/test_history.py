@@ -102,7 +102,7 @@ def test_a_change_that_was_tried_again_may_have_happened_the_first_time() -> Non
 
 
 def test_queues_that_get_dead_letters_are_known_by_those_that_send_them() -> None:
-    assert Written(WITH_LETTERS).is_dead_letter_queue == {"letters"}
+    assert Written(WITH_LETTERS).dead_letter_queues == {"letters"}
 
 
 def test_a_history_says_how_much_it_holds() -> None:

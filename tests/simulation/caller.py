@@ -27,7 +27,7 @@ _READ_S = 10.0
 
 
 @dataclass
-class Answer:
+class CallResult:
     """How a call ended: with a result, with a refusal, or neither when nobody knows."""
 
     acts: list[Act]
@@ -38,7 +38,7 @@ class Answer:
     refusal: str = ""
 
 
-class Caller:
+class RetryingCaller:
     """Makes calls for one client, each to any of the servers."""
 
     def __init__(self, name: str, network: Network, servers: Sequence[Listener], random: Random) -> None:
@@ -51,11 +51,11 @@ class Caller:
             StandardRetryConditions(max_attempts=ATTEMPTS_MAX), ExponentialBackoff(random=random.random)
         )
 
-    async def call(self, operation: str, acts: list[Act], **members: Any) -> Answer:
+    async def call(self, operation: str, acts: list[Act], **members: Any) -> CallResult:
         """Call an operation. `acts` are noted as they happen, so that a history has them in any case."""
         request = _request(operation, members)
         wait_s = _READ_S + members.get("WaitTimeSeconds", 0)
-        answer = Answer(acts)
+        answer = CallResult(acts)
         attempt = 0
         while True:
             attempt += 1

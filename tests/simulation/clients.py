@@ -19,15 +19,13 @@ from tests.histories.history import (
     Receive,
     Send,
 )
-from tests.simulation.caller import Answer, Caller
+from tests.simulation.caller import CallResult, RetryingCaller
 
 SYSTEM_ATTRIBUTES = ["ApproximateReceiveCount", "MessageGroupId", "SequenceNumber"]
 _TIMEOUTS_S = (0, 1, 1, 2, 4, 10, 25)
 GROUPS = ("red", "green", "blue")
 LONG_S = 43_200
 BATCH_MAX = 10
-
-
 _OF_NO_QUEUE = ("QueueDoesNotExist", "ReceiptHandleIsInvalid")
 """What is said of a queue that is not there, and of a receipt handle of one that was there before."""
 
@@ -48,10 +46,15 @@ def creation(name: str, facts: QueueFacts) -> dict[str, Any]:
 
 
 class Client:
-    """Does `work` operations, with pauses of `pause_s` on average."""
+    """Does random work, with pauses of `pause_s` on average."""
 
     def __init__(
-        self, caller: Caller, queues: dict[str, QueueFacts], history: History, random: Random, pause_s: float
+        self,
+        caller: RetryingCaller,
+        queues: dict[str, QueueFacts],
+        history: History,
+        random: Random,
+        pause_s: float,
     ) -> None:
         self.caller = caller
         self.name = caller.name
@@ -73,7 +76,7 @@ class Client:
     async def act(self) -> None:
         raise NotImplementedError
 
-    async def call(self, operation: str, acts: list[Act], *allowed: str, **members: Any) -> Answer:
+    async def call(self, operation: str, acts: list[Act], *allowed: str, **members: Any) -> CallResult:
         self.operations += 1
         answer = await self.caller.call(operation, acts, **members)
         if self.queues_vanish and answer.refusal in _OF_NO_QUEUE:
@@ -92,7 +95,7 @@ class Producer(Client):
     number = 0
 
     async def act(self) -> None:
-        queue = self.pick(*(name for name in self.queues if name not in self.history.is_dead_letter_queue))
+        queue = self.pick(*(name for name in self.queues if name not in self.history.dead_letter_queues))
         if self.queues[queue].fifo:
             await self._send(queue, [self._fifo_send(queue) for _ in range(self._size())])
         else:
@@ -246,7 +249,7 @@ class Consumer(Client):
             for entry in answer.result.get("Failed", ()):
                 self._note_failure(deletes[int(entry["Id"])], entry, answer)
 
-    def _note_failure(self, delete: Delete, entry: dict[str, Any], answer: Answer) -> None:
+    def _note_failure(self, delete: Delete, entry: dict[str, Any], answer: CallResult) -> None:
         """Refused on its own: that act has not happened, but an earlier try may have."""
         delete.acts = [act for act in delete.acts if act is not answer.act]
         is_vanished = self.queues_vanish and entry["Code"] == "ReceiptHandleIsInvalid"
@@ -288,7 +291,7 @@ class Operator(Client):
         await self.call("CreateQueue", [], "InvalidParameterValue", **creation(queue, self.queues[queue]))
 
     async def move(self) -> None:
-        letters = sorted(self.history.is_dead_letter_queue)
+        letters = sorted(self.history.dead_letter_queues)
         if not letters:
             return
         queue = self.pick(*letters)

@@ -96,5 +96,5 @@ def _is_unknown(call: object) -> bool:
 
 
 def _dead_letters(history: History) -> int:
-    letters = history.is_dead_letter_queue
+    letters = history.dead_letter_queues
     return sum(len(receive.messages) for receive in history.receives if receive.queue in letters)

@@ -54,6 +54,12 @@ class Network:
         self.lost = 0
         """Messages that were, because of what is cut."""
         self._requests: dict[str, set[Exchange]] = {}
+        self._exchanges = 0
+
+    def number(self) -> int:
+        """Of a new exchange: they are told of a death in the order in which they began."""
+        self._exchanges += 1
+        return self._exchanges
 
     @property
     def is_quiet(self) -> bool:
@@ -105,13 +111,10 @@ class Network:
 class Exchange:
     """One request on its way, worked on, and its answer on the way back."""
 
-    _count = 0
-
     def __init__(
         self, network: Network, client: str, server: Listener, request: Request, acts: list[Act]
     ) -> None:
-        Exchange._count += 1
-        self.number = Exchange._count
+        self.number = network.number()
         self.server = server
         self._network = network
         self._client = client

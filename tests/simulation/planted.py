@@ -33,7 +33,7 @@ from waystation.queues.line import OrderedLine
 from waystation.queues.message import DELAYED, IN_FLIGHT, READY, Message
 from waystation.queues.queue import MessageQueue
 from waystation.queues.queue_state import QueueState
-from waystation.queues.state import Decision, ShardState
+from waystation.queues.state import _DECIDE, Decision, ShardState
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -58,9 +58,7 @@ def _replace(patch: pytest.MonkeyPatch, owner: Any, name: str, make: Callable[[A
 
 
 def _decide(patch: pytest.MonkeyPatch, command: type, decide: Callable[[ShardState, Any], Decision]) -> None:
-    from waystation.queues import state
-
-    patch.setitem(state._DECIDE, command, decide)
+    patch.setitem(_DECIDE, command, decide)
 
 
 # The log

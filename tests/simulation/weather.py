@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from random import Random
 
 from tests.histories.history import Act
-from tests.simulation.caller import Caller
+from tests.simulation.caller import RetryingCaller
 from tests.simulation.disk import LogDisk
 from tests.simulation.machines import FrontEnd, Machine, Owner
 from tests.simulation.network import Network
@@ -36,7 +36,7 @@ class Weather:
     def __init__(
         self,
         random: Random,
-        callers: Sequence[Caller],
+        callers: Sequence[RetryingCaller],
         machines: Sequence[Machine],
         links: Sequence[tuple[str, str]],
         network: Network,

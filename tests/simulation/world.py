@@ -21,7 +21,7 @@ from tests.backend.virtual_time import VirtualTimeLoop
 from tests.histories.history import History, QueueFacts, Violation, story
 from tests.histories.verdict import report, violations
 from tests.queues.windows import small_windows
-from tests.simulation.caller import Caller
+from tests.simulation.caller import RetryingCaller
 from tests.simulation.clients import LONG_S, Client, Consumer, Operator, Producer, creation
 from tests.simulation.disk import LogDisk
 from tests.simulation.machines import FrontEnd, Machine, Owner
@@ -222,7 +222,7 @@ class World:
         clients = []
         queues_vanish = not self.front_ends and random.random() < 0.3
         for number, kind in enumerate(kinds):
-            caller = Caller(f"{kind.__name__.lower()}-{number}", self.network, servers, random)
+            caller = RetryingCaller(f"{kind.__name__.lower()}-{number}", self.network, servers, random)
             client = kind(caller, self.queues, self.history, random, self._pause_s)
             if isinstance(client, Operator):
                 client.can_move = not self.front_ends
