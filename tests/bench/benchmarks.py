@@ -16,9 +16,9 @@ ON_LINUX = pytest.mark.skipif(
 )
 
 
-def run_benchmark(program: str, *flags: str) -> str:
-    """What `bench/PROGRAM` prints; it has to end well."""
-    finished = subprocess.run(
+def finished(program: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """A run of `bench/PROGRAM`, however it ended."""
+    return subprocess.run(
         [sys.executable, f"bench/{program}", *flags],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -27,5 +27,10 @@ def run_benchmark(program: str, *flags: str) -> str:
         timeout=100,
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+
+
+def run_benchmark(program: str, *flags: str) -> str:
+    """What `bench/PROGRAM` prints; it has to end well."""
+    run = finished(program, *flags)
+    assert run.returncode == 0, run.stderr
+    return run.stdout

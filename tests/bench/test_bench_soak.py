@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,21 +14,11 @@ import pytest
 from bench.flatness import Limit
 from bench.soak_load import FLOWS, Flow, Ledger
 from bench.soak_report import LIMITS, PLOTS, Soak, report
-
-ROOT = Path(__file__).resolve().parents[2]
-linux_only = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="figures are read from /proc")
+from tests.bench.benchmarks import ON_LINUX, finished
 
 
 def run_soak(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "bench/soak.py", *flags],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return finished("soak.py", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +26,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a run of six seconds left its page. How flat so short a run was is nobody's concern."""
     directory = tmp_path_factory.mktemp("soak")
     flags = ["--minutes", "0.1", "--every", "0.25", "--rate", "150"]
-    finished = run_soak(
-        *flags, "--data-dir", str(directory / "data"), "--results", str(directory / "results")
-    )
-    assert finished.returncode in (0, 1), finished.stderr
-    assert (directory / "results/soak.md").exists(), finished.stderr
+    run = run_soak(*flags, "--data-dir", str(directory / "data"), "--results", str(directory / "results"))
+    assert run.returncode in (0, 1), run.stderr
+    assert (directory / "results/soak.md").exists(), run.stderr
     assert list((directory / "data").iterdir()) == [], "the server's data is left behind"
     return directory / "results"
 
 
-@linux_only
+@ON_LINUX
 def test_every_message_of_a_short_run_is_accepted_received_and_deleted(results: Path) -> None:
     """Each kind of traffic has moved messages without one fault, and the queues are empty."""
     soak = json.loads((results / "soak.json").read_text())
@@ -61,7 +47,7 @@ def test_every_message_of_a_short_run_is_accepted_received_and_deleted(results: 
     assert soak["queues_churned"] >= 2
 
 
-@linux_only
+@ON_LINUX
 def test_the_samples_hold_every_series_that_is_judged_or_drawn(results: Path) -> None:
     soak = json.loads((results / "soak.json").read_text())
 
@@ -74,7 +60,7 @@ def test_the_samples_hold_every_series_that_is_judged_or_drawn(results: Path) ->
         assert series[name][-1] > 0, name
 
 
-@linux_only
+@ON_LINUX
 def test_the_page_shows_plots_that_are_there(results: Path) -> None:
     """Each picture is small, of valid XML, without scripts, and beside the page."""
     page = (results / "soak.md").read_text()
@@ -88,7 +74,7 @@ def test_the_page_shows_plots_that_are_there(results: Path) -> None:
         assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
 
 
-@linux_only
+@ON_LINUX
 def test_the_page_can_be_made_again_from_the_samples(results: Path, tmp_path: Path) -> None:
     run_soak("--load", str(results / "soak.json"), "--results", str(tmp_path))
 
@@ -96,19 +82,19 @@ def test_the_page_can_be_made_again_from_the_samples(results: Path, tmp_path: Pa
 
 
 def test_a_run_too_short_to_judge_is_refused_in_one_sentence() -> None:
-    finished = run_soak("--minutes", "0.5")
+    run = run_soak("--minutes", "0.5")
 
-    assert finished.returncode == 2
-    assert "with a sample every 5 s, --minutes is at least 1" in finished.stderr
-    assert "Traceback" not in finished.stderr
+    assert run.returncode == 2
+    assert "with a sample every 5 s, --minutes is at least 1" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("flags", [("--rate", "inf"), ("--every", "0"), ("--minutes", "nan")])
 def test_a_number_that_makes_no_run_is_refused_in_one_sentence(flags: tuple[str, str]) -> None:
-    finished = run_soak(*flags)
+    run = run_soak(*flags)
 
-    assert finished.returncode == 2
-    assert f"{flags[0]} is more than 0, and finite" in finished.stderr
+    assert run.returncode == 2
+    assert f"{flags[0]} is more than 0, and finite" in run.stderr
 
 
 def made_up(value_of: Callable[[str, int], float]) -> Soak:
@@ -168,11 +154,11 @@ def test_samples_that_cannot_be_read_are_refused_in_one_sentence(tmp_path: Path)
     path = tmp_path / "soak.json"
     path.write_text('{"machine": 3}')
 
-    finished = run_soak("--load", str(path), "--results", str(tmp_path))
+    run = run_soak("--load", str(path), "--results", str(tmp_path))
 
-    assert finished.returncode == 1
-    assert "cannot be read as the samples of a long run" in finished.stderr
-    assert "Traceback" not in finished.stderr
+    assert run.returncode == 1
+    assert "cannot be read as the samples of a long run" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_the_ledger_notices_what_a_queue_must_not_do() -> None:

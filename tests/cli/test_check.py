@@ -26,17 +26,6 @@ from waystation.log.sqlite import SqliteLog
 from waystation.queues.snapshots import to_snapshot
 
 
-@pytest.fixture
-def check(capsys: pytest.CaptureFixture[str]) -> Check:
-    return Check(capsys)
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    with_orders(tmp_path / "data")
-    return tmp_path / "data"
-
-
 def flip(file: Path, what: bytes) -> None:
     """Flip a bit in the first byte of something in a file, wherever a copy of it is."""
     content = file.read_bytes()

@@ -6,23 +6,11 @@ import json
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tests.cli.checking import Check
-from tests.cli.directories import change, create, fill, send, value, with_orders
+from tests.cli.directories import change, create, fill, send, value
 from tests.server import arn
 from waystation.metadata.queues import QueueRecord
-
-
-@pytest.fixture
-def check(capsys: pytest.CaptureFixture[str]) -> Check:
-    return Check(capsys)
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    with_orders(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def test_an_entry_that_cannot_be_decoded_is_named(check: Check, data_dir: Path) -> None:
