@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.nats_server import nats_servers
+
 # A slow machine is no failure: hangs are pytest-timeout's to find. In CI the examples are the
 # same in every run, so that a red build is the change's fault; locally they keep looking.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -38,3 +40,10 @@ def logging_as_it_was() -> Iterator[None]:
     root.handlers = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One NATS server for all tests that do not disturb it; each uses names of its own."""
+    with nats_servers(tmp_path_factory.mktemp("nats")) as [server]:
+        yield server.url

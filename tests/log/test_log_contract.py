@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,8 +15,11 @@ from tests.log.asynchrony import async_test
 from tests.simulation.disk import LogDisk, SimulatedLog
 from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.interface import Log, Snapshot
+from waystation.log.jetstream import JetStreamLog, create_log_streams
 from waystation.log.memory import MemoryLog
+from waystation.log.nats import NatsConnection
 from waystation.log.records import NO_CHECKSUM, Record
+from waystation.log.settings import NatsSettings
 from waystation.log.sqlite import SqliteLog
 
 Storage: TypeAlias = Callable[[], Log]
@@ -37,12 +41,41 @@ def simulated_storage(_: Path) -> Storage:
     return lambda: SimulatedLog(disk)
 
 
-@pytest.fixture(
-    params=[memory_storage, sqlite_storage, simulated_storage], ids=["memory", "sqlite", "simulated"]
-)
+class ConnectedLog(JetStreamLog):
+    """One over a connection of its own, and with its own stream, which is there when it is opened."""
+
+    def __init__(self, settings: NatsSettings) -> None:
+        self._own = NatsConnection(settings)
+        self._settings = settings
+        super().__init__(self._own, settings, 0)
+
+    async def open(self) -> None:
+        if not self._own.client.is_connected:
+            await self._own.open()
+            await create_log_streams(self._own, self._settings, shards=1)
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._own.close()
+
+
+def jetstream_storage(url: str) -> Storage:
+    settings = NatsSettings(servers=url, prefix=f"test-{secrets.token_hex(6)}", replicas=1)
+    return lambda: ConnectedLog(settings)
+
+
+@pytest.fixture(params=["memory", "sqlite", "simulated", "jetstream"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    made: Storage = request.param(tmp_path)
-    return made
+    match request.param:
+        case "memory":
+            return memory_storage(tmp_path)
+        case "sqlite":
+            return sqlite_storage(tmp_path)
+        case "simulated":
+            return simulated_storage(tmp_path)
+        case _:
+            return jetstream_storage(request.getfixturevalue("nats_url"))
 
 
 @asynccontextmanager

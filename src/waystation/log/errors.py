@@ -15,3 +15,10 @@ class LogUnavailable(Unavailable):
 
 class LogDamaged(Exception):
     """What was read is not what was written. Names the record and the place; never served."""
+
+
+class Fenced(LogUnavailable):
+    """Another owner has appended to the log. Whoever gets this no longer owns the shard.
+
+    What it had asked to append is not in the log, and never will be.
+    """

@@ -75,6 +75,10 @@ class Log(LogReader, Protocol):
         """Make one record durable; returns its position. One append at a time.
 
         If cancelled, the record may be in the log.
+
+        Raises:
+            LogUnavailable: the record may be in the log, now or later.
+            Fenced: it is not, and never will be, because another owner has appended.
         """
 
     async def truncate(self, before: int) -> None:
