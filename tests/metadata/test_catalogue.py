@@ -320,6 +320,42 @@ async def test_a_catalogue_whose_store_fails_when_it_reads_again_tries_once_more
 
 
 @async_test
+async def test_a_queue_that_is_created_while_it_is_looked_for_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with catalogues(tmp_path) as [catalogue]:
+        get = catalogue._store.get
+
+        async def get_then_create(key: str) -> Stored | None:
+            found = await get(key)
+            await catalogue.create(record())
+            return found
+
+        monkeypatch.setattr(catalogue._store, "get", get_then_create)
+        await catalogue._refresh(record())
+
+        assert catalogue.find(ACCOUNT, "orders") is not None
+
+
+@async_test
+async def test_a_queue_that_is_created_while_everything_is_read_again_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with catalogues(tmp_path) as [catalogue]:
+        lists = catalogue._store.list
+
+        async def list_then_create(prefix: str) -> list[Stored]:
+            found = await lists(prefix)
+            await catalogue.create(record())
+            return found
+
+        monkeypatch.setattr(catalogue._store, "list", list_then_create)
+        await catalogue._fill()
+
+        assert catalogue.find(ACCOUNT, "orders") is not None
+
+
+@async_test
 async def test_two_catalogues_that_start_at_once_agree_on_the_secret(tmp_path: Path) -> None:
     async with catalogues(tmp_path) as [first]:
         store = first._store

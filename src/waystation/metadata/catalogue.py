@@ -2,13 +2,15 @@
 
 Looking a queue up costs a dictionary access and never waits. Changes go to the
 store by compare-and-set, are in this cache when the call returns, and reach the
-caches of other processes through their watches.
+caches of other processes through their watches. A cache that may have missed changes
+for longer than it is allowed to refuses look-ups until it has caught up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
@@ -24,7 +26,12 @@ from waystation.metadata.store import Conflict, MetadataStore, MetadataUnavailab
 QUEUE_PREFIX = "queue/"
 SECRET_KEY = "secret/handles"  # noqa: S105 (the name of a key, not a secret)
 SECRET_BYTES = 32
+OUTDATED_S_MAX = 10.0
+"""Longer than a short loss of the store, and shorter than anyone expects a change of settings to take."""
 _RETRY_S = 1.0
+_LOOK_S = 0.5
+"""How often it is looked whether the cache is out of date."""
+_OUTDATED = "The catalogue may be out of date."
 _SWEPT_MAX = 2
 """Tombstones removed at once. More than one for each that comes, so that they cannot pile up."""
 
@@ -47,23 +54,27 @@ class Catalogue:
     Lifecycle: build it (no I/O), `start`, use, `stop`.
     """
 
-    def __init__(self, store: MetadataStore) -> None:
+    def __init__(self, store: MetadataStore, outdated_s_max: float = OUTDATED_S_MAX) -> None:
+        """`outdated_s_max`: seconds for which look-ups are answered from a cache that may be out of date."""
         self._store = store
+        self._outdated_s_max = outdated_s_max
+        self._is_outdated = False
+        self._looking: asyncio.TimerHandle | None = None
         self._queues: dict[tuple[str, str], Queue] = {}
         self._names: dict[str, list[str]] = {}
         self._gone: dict[tuple[str, str], _Gone] = {}
         self._watched = 0  # the revision of the newest change that the watch has told of
         self._watch: Watch | None = None
+        self._kept_by: Watch | None = None  # the newest watch since which the cache was filled
         self._watching: asyncio.Task[None] | None = None
         self.secret = b""
         """The key of this installation's receipt handles and message ids: 32 bytes."""
 
     async def start(self) -> None:
         """Fill the cache. Raises `MetadataUnavailable`."""
-        self._watch = self._store.watch(QUEUE_PREFIX)
-        await self._fill()
+        watch = await self._watch_and_fill()
         self.secret = await self._load_secret()
-        self._watching = asyncio.create_task(self._follow(self._watch), name="catalogue-watch")
+        self._watching = asyncio.create_task(self._follow(watch), name="catalogue-watch")
 
     async def stop(self) -> None:
         """Stop watching; the cache stays as it is."""
@@ -72,6 +83,8 @@ class Catalogue:
             await asyncio.gather(self._watching, return_exceptions=True)
         if self._watch is not None:
             self._watch.close()
+        if self._looking is not None:
+            self._looking.cancel()
 
     async def _load_secret(self) -> bytes:
         stored = await self._store.get(SECRET_KEY)
@@ -83,21 +96,30 @@ class Catalogue:
 
     # The cache
 
+    async def _watch_and_fill(self) -> Watch:
+        if self._watch is not None:
+            self._watch.close()
+        watch = self._watch = self._store.watch(QUEUE_PREFIX)
+        await self._fill()
+        self._kept_by = watch
+        self._look_at_age()
+        return watch
+
     async def _fill(self) -> None:
+        before = dict(self._queues)
         found = await self._store.list(QUEUE_PREFIX)
         keys = {_split(stored.key) for stored in found}
-        for key in [key for key in self._queues if key not in keys]:
-            self._forget(key)
+        for key, queue in before.items():
+            # What was created meanwhile may be newer than the list.
+            if key not in keys and self._queues.get(key) is queue:
+                self._forget(key)
         self._gone = {key: gone for key, gone in self._gone.items() if key in keys or not gone.deleted_ms}
         for stored in found:
             self._note(stored)
 
     async def _follow(self, watch: Watch) -> None:
-        was_lost = False
         while True:
             try:
-                if was_lost:
-                    await self._fill()
                 async for change in watch:
                     self._note(change)
                     self._watched = change.revision
@@ -108,10 +130,35 @@ class Catalogue:
                 return
             except MetadataUnavailable:
                 _logger.warning("the watch on the catalogue was lost", exc_info=True)
-            watch.close()
-            was_lost = True
+            # Of a store that tells its watches of everything at once, it was fresh until now.
+            watch.confirmed_s = min(watch.confirmed_s, asyncio.get_running_loop().time())
+            self._look_at_age()
+            watch = await self._watch_again()
+
+    async def _watch_again(self) -> Watch:
+        while True:
             await asyncio.sleep(_RETRY_S)
-            watch = self._watch = self._store.watch(QUEUE_PREFIX)
+            # That the watch was lost has been said; `is_fresh` says what it means for look-ups.
+            with suppress(MetadataUnavailable):
+                return await self._watch_and_fill()
+
+    def _look_at_age(self) -> None:
+        """Notice that the cache has got too old, or is no longer; look again while it can."""
+        assert self._kept_by is not None, "it is filled before"
+        loop = asyncio.get_running_loop()
+        is_outdated = loop.time() - self._kept_by.confirmed_s > self._outdated_s_max
+        if is_outdated != self._is_outdated:
+            self._is_outdated = is_outdated
+            _logger.warning(
+                "the catalogue may be out of date: look-ups are refused"
+                if is_outdated
+                else "the catalogue is up to date again"
+            )
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        if self._kept_by.confirmed_s < math.inf:
+            self._looking = loop.call_later(_LOOK_S, self._look_at_age)
 
     def _note(self, stored: Stored) -> None:
         """Take a change over, unless a newer one is known: a writer hears of its own change twice."""
@@ -140,15 +187,29 @@ class Catalogue:
     # Looking
 
     def find(self, account: str, name: str) -> Queue | None:
-        """The queue of that owner and name, if there is one."""
+        """The queue of that owner and name, if there is one.
+
+        Raises `MetadataUnavailable` while the cache is not fresh.
+        """
+        if self._is_outdated:
+            raise MetadataUnavailable(_OUTDATED)
         return self._queues.get((account, name))
+
+    def is_fresh(self) -> bool:
+        """Whether look-ups are answered: the cache has missed no change for longer than it may."""
+        return not self._is_outdated
 
     def queues(self) -> Iterator[Queue]:
         """Every queue, in no order."""
         return iter(self._queues.values())
 
     def names(self, account: str, prefix: str, after: str, limit: int) -> list[str]:
-        """At most `limit` names of an account's queues that begin with `prefix`, sorted, past `after`."""
+        """At most `limit` names of an account's queues that begin with `prefix`, sorted, past `after`.
+
+        Raises `MetadataUnavailable` while the cache is not fresh.
+        """
+        if self._is_outdated:
+            raise MetadataUnavailable(_OUTDATED)
         names = self._names.get(account, [])
         first = bisect_left(names, max(prefix, after + "\0" if after else ""))
         found: list[str] = []
@@ -202,9 +263,9 @@ class Catalogue:
                 await self._put(change(current.record), current.revision)
             except Conflict:
                 await self._refresh(record)
-                current = self.find(record.account, record.name)
+                current = self._queues.get((record.account, record.name))
             else:
-                return self.find(record.account, record.name)
+                return self._queues.get((record.account, record.name))
         return None
 
     async def delete(self, queue: Queue, tombstone_ms: int | None = None) -> bool:
@@ -224,7 +285,7 @@ class Catalogue:
                     await self._put(_tombstone(current.record, tombstone_ms), current.revision)
             except Conflict:
                 await self._refresh(record)
-                current = self.find(record.account, record.name)
+                current = self._queues.get((record.account, record.name))
             else:
                 return True
         return False
@@ -250,11 +311,13 @@ class Catalogue:
 
     async def _refresh(self, record: QueueRecord) -> None:
         """Read one queue past the cache, which the watch may not have reached yet."""
-        stored = await self._store.get(_key(record.account, record.name))
+        key = (record.account, record.name)
+        before, gone_before = self._queues.get(key), self._gone.get(key)
+        stored = await self._store.get(_key(*key))
         if stored is not None:
             self._note(stored)
-        else:
-            key = (record.account, record.name)
+        elif self._queues.get(key) is before and self._gone.get(key) is gone_before:
+            # Nothing newer was heard of meanwhile.
             self._forget(key)
             if self.deleted_ms(*key):
                 del self._gone[key]

@@ -8,6 +8,7 @@ writers who have seen the same one, only the first succeeds.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
 
@@ -55,7 +56,11 @@ class MetadataStore(Protocol):
         """Delete durably, if the key's revision is the expected one. Raises `Conflict`."""
 
     def watch(self, prefix: str) -> Watch:
-        """All changes from now on to keys that begin so."""
+        """All changes from now on to keys that begin so.
+
+        A list that is asked for after a watch misses nothing that the watch does not tell of. A
+        change may be left out when a newer one to the same key has been made meanwhile.
+        """
 
     async def close(self) -> None:
         """Release what it holds. All watches end."""
@@ -64,8 +69,9 @@ class MetadataStore(Protocol):
 class Watch:
     """Changes to keys with a prefix, in the order made. Iterate it; `close` it when done.
 
-    A reader that falls `_CHANGES_MAX` changes behind is cut off: iterating then
-    raises `MetadataUnavailable`, and it has to list and watch again.
+    A reader that falls `_CHANGES_MAX` changes behind is cut off, and so is one whose store may
+    have missed something: iterating then raises `MetadataUnavailable`, and it has to list and
+    watch again.
     """
 
     _CHANGES_MAX = 65_536
@@ -74,18 +80,29 @@ class Watch:
         self.prefix = prefix
         self._changes: asyncio.Queue[Stored | None] = asyncio.Queue()
         self._is_cut_off = False
+        self._reason = "The watch has fallen too far behind."
         self.is_over = False
         """Nobody needs to be told any more."""
+        self.confirmed_s = math.inf
+        """Time of the event loop at which it was last known to have been told of everything.
+
+        Infinite while it always has been: all changes are made in this process.
+        """
 
     def notify(self, change: Stored) -> None:
         """For stores: tell of a change, if it is of interest."""
         if not change.key.startswith(self.prefix) or self.is_over:
             return
         if self._changes.qsize() >= self._CHANGES_MAX:
-            self._is_cut_off = True
-            self.close()
+            self.cut_off(self._reason)
         else:
             self._changes.put_nowait(change)
+
+    def cut_off(self, reason: str) -> None:
+        """For stores: end the iteration with `MetadataUnavailable`, unless it is over already."""
+        if not self.is_over:
+            self._is_cut_off, self._reason = True, reason
+            self.close()
 
     def close(self) -> None:
         """End the iteration once it has seen what was told so far."""
@@ -96,4 +113,4 @@ class Watch:
         while (change := await self._changes.get()) is not None:
             yield change
         if self._is_cut_off:
-            raise MetadataUnavailable("The watch has fallen too far behind.")
+            raise MetadataUnavailable(self._reason)
