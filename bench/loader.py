@@ -83,7 +83,7 @@ async def _opened(directory: Path) -> AsyncIterator[tuple[Backend, SqliteLog, Ca
     catalogue = Catalogue(store)
     await catalogue.start()
     log = _UnsyncedLog(directory / "shard-000.db")
-    backend = Backend([log], BackendSettings())
+    backend = Backend(lambda _: log, 1, BackendSettings())
     await backend.start()
     yield backend, log, catalogue
     await backend.stop()

@@ -42,16 +42,22 @@ class Post:
     """Two shards: queue 1 of the first sends its dead letters to "letters", queue 1 of the second."""
 
     def __init__(self, logs: list[FailingAt], targets: list[str]) -> None:
-        self.backend = Backend(list(logs), BackendSettings(), now_ms)
+        self.logs = logs
+        self.backend = Backend(logs.__getitem__, len(logs), BackendSettings(), now_ms)
         self.backend.carry_with(self.deliver)
-        self.source, self.target = (
-            ShardDriver(log, shard) for log, shard in zip(logs, self.backend.shards, strict=True)
-        )
         self.places = {name: number for number, name in enumerate(targets, 1)}
         self.parcels: list[tuple[int, Parcel]] = []
         """All that was tried to deliver, and when."""
+        self.accepting: list[AcceptMessages] = []
+        """All that targets were asked to accept."""
         self.silent = ""
         """A destination that does not answer."""
+
+    async def start(self) -> None:
+        await self.backend.start()
+        self.source, self.target = (
+            ShardDriver(log, shard) for log, shard in zip(self.logs, self.backend.shards, strict=True)
+        )
 
     async def deliver(self, parcel: Parcel) -> Delivered:
         """As the FrontEnd does it, but with names in the place of ARNs, and words in that of envelopes."""
@@ -86,7 +92,9 @@ class Post:
             parcel.source_queue,
             arrivals,
             parcel.settled.get(name, []),
+            parcel.delivery,
         )
+        self.accepting.append(command)
         await self.backend.submit(1, command)
         return [arrival.sequence for arrival in arrivals]
 
@@ -135,7 +143,7 @@ async def posting(
     before = asyncio.all_tasks()
     logs = [FailingAt(), FailingAt()] if logs is None else logs
     post = Post(logs, [])
-    await post.backend.start()
+    await post.start()
     await settle()
     if not post.backend.shards[0].state.queues:
         await post.source.create(receive_count_max=1, dead_letter_target="letters")

@@ -31,7 +31,7 @@ from waystation.queues.commands import (
 def files(folder: Path, shards: int, **settings: float) -> Backend:
     """A backend over one SQLite file for each shard."""
     logs = [SqliteLog(folder / f"shard-{number}.log") for number in range(shards)]
-    return Backend(list(logs), BackendSettings(**settings))  # type: ignore[arg-type]
+    return Backend(logs.__getitem__, shards, BackendSettings(**settings))  # type: ignore[arg-type]
 
 
 async def receive(backend: Backend, shard: int, max_messages: int = 10, wait_ms: int = 0) -> list[bytes]:
@@ -81,7 +81,7 @@ async def test_a_stopped_backend_leaves_no_task_and_no_thread_behind(tmp_path: P
 async def test_a_backend_that_has_only_just_started_can_be_asked_and_stopped() -> None:
     log = MemoryLog()
     for _ in range(2):
-        backend = Backend([log], BackendSettings())
+        backend = Backend(lambda _: log, 1, BackendSettings())
         await backend.start()
         creating = backend.submit(0, CreateQueue(QueueSettings("orders")))
         await backend.stop()
@@ -101,7 +101,7 @@ async def test_a_backend_over_a_damaged_log_says_which_and_can_be_stopped(tmp_pa
 
 
 def test_a_name_is_always_placed_on_the_same_shard_and_names_on_all() -> None:
-    backend = Backend([MemoryLog() for _ in range(4)], BackendSettings())
+    backend = Backend(lambda _: MemoryLog(), 4, BackendSettings())
     places = [backend.place(f"queue-{number}") for number in range(1_000)]
 
     assert backend.place("orders") == 2

@@ -28,7 +28,7 @@ def test_a_stop_ends_although_an_append_fails_at_that_moment(turns: int) -> None
     @virtual_time
     async def stop() -> None:
         log = FaultyLog()
-        backend = Backend([log], BackendSettings(), now_ms)
+        backend = Backend(lambda _: log, 1, BackendSettings(), now_ms)
         await backend.start()
         log.refused_appends = 1
         creating = backend.submit(0, CreateQueue(QueueSettings("orders")))

@@ -11,7 +11,7 @@ from tests.backend.post_driver import FailingAt, posting
 from tests.backend.shard_driver import texts_of
 from tests.backend.virtual_time import now_ms, settle, virtual_time
 from waystation.backend.errors import ShardUnavailable, StorageNearlyFull
-from waystation.queues.commands import AcceptMessages, Arrival
+from waystation.queues.commands import AcceptMessages, Arrival, DeliveryOutdated
 from waystation.queues.events import Event, MessagesArrived, MessagesReleased, MessagesSetAside
 
 TEXTS = [f"poison {number}" for number in range(5)]
@@ -240,6 +240,34 @@ async def test_a_queue_that_is_deleted_or_purged_while_it_waits_for_its_target_e
 
         assert len(post.parcels) == tried
         await post.nothing_is_left()
+
+
+@pytest.mark.parametrize("by", ["the same owner", "an owner that was left behind"])
+def test_a_delivery_that_comes_after_its_messages_are_settled_brings_none_of_them_back(by: str) -> None:
+    """A copy that was on its way all the time, or that an owner sends who does not know of its successor."""
+
+    @virtual_time
+    async def deliver_late() -> None:
+        async with posting() as post:
+            await post.lose(*TEXTS)
+            await post.source.texts()
+            await settle(200)
+            if by == "an owner that was left behind":
+                post.source.log.refused_appends = 1
+                with pytest.raises(ShardUnavailable):
+                    await post.source.sending("makes it fail")
+                await post.source.serves()
+            for text in ("next", "last"):
+                await post.lose(text)
+                await post.source.texts()
+                await settle(200)
+            with pytest.raises(DeliveryOutdated):
+                await post.backend.submit(1, post.accepting[0])
+
+            assert await post.in_target() == sorted([*TEXTS, "next", "last"])
+            await post.nothing_is_left()
+
+    deliver_late()
 
 
 @virtual_time

@@ -14,7 +14,7 @@ from waystation.queues.commands import Counts, DeleteQueue, Received, ReceiveMes
 
 def waiting(driver: ShardDriver) -> int:
     """Receives that wait, on any queue."""
-    return len(driver.shard._polls._waiting)
+    return len(driver.shard._receiver._polls._waiting)
 
 
 def timers() -> int:

@@ -190,7 +190,7 @@ def prepare(app: AppDriver) -> dict[str, str]:
     ids = {"MessageGroupId": name, "MessageDeduplicationId": name}
     app.call("SendMessage", QueueUrl=fifo, MessageBody="hello", **ids)
     # As if all earlier moves had ended.
-    app.runner._moves.clear()
+    app.end_moves()
     return {
         HANDLE: _receive(app, queue, timeout_s=0),
         FIFO_HANDLE: _receive(app, fifo, timeout_s=600),

@@ -20,11 +20,13 @@ from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.handles import Handles
 from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.move_runner import MoveRunner
-from waystation.frontend.queue_service import QueueService
+from waystation.frontend.reconciler import Reconciler
 from waystation.frontend.settings import AuthSettings, ServiceSettings
+from waystation.frontend.stored_queues import StoredQueues
 from waystation.log.memory import MemoryLog
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveTasks
+from waystation.metadata.move_register import MoveRegister
+from waystation.metadata.move_tasks import MoveStatus
 from waystation.metadata.sqlite import SqliteMetadataStore
 from waystation.queues.snapshots import to_snapshot
 
@@ -59,10 +61,10 @@ class AppDriver:
         self.now_ms = START_MS
         self.settings = ServiceSettings(account=ACCOUNT, **{"name_reuse_s": 0, **service})
         self.catalogue = Catalogue(SqliteMetadataStore(Path(":memory:")))
-        self.backend = Backend([MemoryLog() for _ in range(shards)], BackendSettings(), lambda: self.now_ms)
+        self.backend = Backend(lambda _: MemoryLog(), shards, BackendSettings(), lambda: self.now_ms)
         self.app: App
-        self.queues: QueueService
-        self.tasks: MoveTasks
+        self.reconciler: Reconciler
+        self.tasks: MoveRegister
         self.runner: MoveRunner
         self._carries = carries
         self._runner = asyncio.Runner()
@@ -81,14 +83,19 @@ class AppDriver:
         await self.catalogue._store.open()
         await self.catalogue.start()
         handles = Handles(self.catalogue.secret)
-        delivery = DeadLetterDelivery(self.catalogue, self.backend, handles, self.clock)
-        self.tasks = MoveTasks(self.catalogue._store)
-        self.runner = MoveRunner(self.tasks, self.catalogue, self.backend, delivery.deliver, self.clock)
+        stored = StoredQueues(self.catalogue._store)
+        delivery = DeadLetterDelivery(self.catalogue, stored, self.backend, handles, self.clock)
+        self.tasks = MoveRegister(self.catalogue._store)
+        self.runner = MoveRunner(
+            self.tasks, self.catalogue, stored, self.backend, delivery.deliver, self.clock
+        )
+        self.reconciler = Reconciler(self.catalogue, stored, self.backend)
         if self._carries:
             self.backend.carry_with(self.runner.deliver)
         await self.backend.start()
+        for shard in range(len(self.backend.shards)):
+            self.runner.take(shard)
         await self.runner.start()
-        self.queues = QueueService(self.settings, self.catalogue, self.backend, self.clock)
         everybody = Authenticator(
             AuthSettings(enabled=False), lambda _: None, anonymous=Caller(ACCOUNT, "anonymous")
         )
@@ -96,9 +103,7 @@ class AppDriver:
 
     def app_for(self, authenticator: Authenticator) -> App:
         """An app over the same queues that asks somebody else who calls."""
-        return build_app(
-            self.settings, authenticator, self.catalogue, self.backend, self.tasks, self.runner, self.clock
-        )
+        return build_app(self.settings, authenticator, self.catalogue, self.backend, self.tasks, self.clock)
 
     def clock(self) -> float:
         return self.now_ms / 1_000
@@ -133,6 +138,17 @@ class AppDriver:
     def create_queue(self, name: str = "orders", **attributes: str) -> str:
         url: str = self.call("CreateQueue", QueueName=name, Attributes=attributes)["QueueUrl"]
         return url
+
+    async def reconcile(self) -> None:
+        """As a node does that has just started."""
+        for shard in self.backend.shards:
+            await self.reconciler.reconcile(shard.number)
+
+    def end_moves(self) -> None:
+        """As if all moves that have begun had ended."""
+        for task in self.run(self.tasks.active()):
+            ended = msgspec.structs.replace(task, status=MoveStatus.COMPLETED)
+            self.run(self.tasks.save(lambda ended=ended: ended))  # type: ignore[misc]
 
     def picture(self) -> list[bytes]:
         """Everything that a request could have changed: equal pictures, equal queues and moves."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tests.backend.virtual_time import now_ms
+from tests.backend.virtual_time import now_ms, settle
 from tests.log.faulty import FaultyLog
 from waystation.backend.backend import Backend
 from waystation.backend.settings import BackendSettings
@@ -19,9 +19,11 @@ from waystation.frontend.dead_letters import DeadLetterDelivery
 from waystation.frontend.envelope import Envelope, decode_envelope, encode_envelope
 from waystation.frontend.handles import Handles
 from waystation.frontend.move_runner import Move, MoveRunner
+from waystation.frontend.stored_queues import StoredQueues
 from waystation.log.worker import Result
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveTask, MoveTasks
+from waystation.metadata.move_register import MoveRegister
+from waystation.metadata.move_tasks import MoveTask
 from waystation.metadata.queues import Queue, QueueRecord, shard_settings
 from waystation.metadata.sqlite import SqliteMetadataStore
 from waystation.metadata.store import MetadataUnavailable
@@ -81,7 +83,7 @@ class MoveWorld:
 
     catalogue: Catalogue
     backend: Backend
-    tasks: MoveTasks
+    tasks: MoveRegister
     runner: MoveRunner
 
     def __init__(self) -> None:
@@ -95,20 +97,25 @@ class MoveWorld:
         """A node begins with what the logs and the store hold."""
         self._before = asyncio.all_tasks()
         self.catalogue = Catalogue(self.store)
-        self.backend = Backend(list(self.logs), BackendSettings(), now_ms)
-        self.tasks = MoveTasks(self.store)
+        self.backend = Backend(self.logs.__getitem__, len(self.logs), BackendSettings(), now_ms)
+        self.tasks = MoveRegister(self.store)
+        stored = StoredQueues(self.store)
         await self.store.open()
         await self.catalogue.start()
-        delivery = DeadLetterDelivery(self.catalogue, self.backend, Handles(self.catalogue.secret), _now_s)
-        self.runner = MoveRunner(self.tasks, self.catalogue, self.backend, delivery.deliver, _now_s)
+        handles = Handles(self.catalogue.secret)
+        delivery = DeadLetterDelivery(self.catalogue, stored, self.backend, handles, _now_s)
+        self.runner = MoveRunner(self.tasks, self.catalogue, stored, self.backend, delivery.deliver, _now_s)
         self.backend.carry_with(self.runner.deliver)
         await self.backend.start()
+        for shard in range(len(self.logs)):
+            self.runner.take(shard)
         await self.runner.start()
 
     async def stop(self) -> None:
         self.backend.drain()
         await self.runner.stop()
         await self.backend.stop()
+        await self.runner.save()
         await self.catalogue.stop()
         assert asyncio.all_tasks() == self._before, "a task was left behind"
 
@@ -188,8 +195,13 @@ class MoveWorld:
             destination and arn(destination),
             **fields,
         )
-        await self.runner.begin(task)
+        await self.tasks.begin(task)
+        await settle()
         return self.move(source)
+
+    async def cancel(self, source: str = "letters") -> None:
+        """As a client does, who knows nothing of who is at work."""
+        assert await self.tasks.cancel(await self.saved(source)) is not None
 
     def move(self, source: str = "letters") -> Move:
         move = self.runner.move_of(self.queue(source))

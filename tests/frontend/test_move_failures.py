@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.backend.virtual_time import settle, virtual_time
 from tests.frontend.move_world import moving, moving_to
 from tests.log.faulty import Gate
-from waystation.metadata.move_tasks import MoveStatus, MoveTask
+from waystation.metadata.move_register import MoveEntry
+from waystation.metadata.move_tasks import MoveStatus
 from waystation.metadata.store import MetadataUnavailable
 from waystation.protocol.errors import Unavailable
 
@@ -42,7 +41,8 @@ async def test_a_move_that_was_being_cancelled_in_a_crash_stays_so() -> None:
     async with moving("letters", "far-orders") as world:
         bodies = await world.send("letters", 100)
         world.logs[1].appends.shut()
-        await world.runner.cancel(await world.begin(destination="far-orders", rate_max=20))
+        await world.begin(destination="far-orders", rate_max=20)
+        await world.cancel()
         world.logs[1].appends.release()
         await world.crash()
         await world.start()
@@ -62,19 +62,6 @@ async def test_a_task_that_has_ended_does_not_begin_again() -> None:
         await asyncio.sleep(5)
 
         assert await world.bodies("letters") == bodies
-
-
-@virtual_time
-async def test_the_tasks_of_a_queue_that_is_gone_are_forgotten_when_another_begins() -> None:
-    async with moving("letters", "others", "orders") as world:
-        await world.begin(destination="orders")
-        await world.ended()
-        await world.delete("letters")
-        assert len(await world.tasks.of("000000000001", "letters")) == 1
-        await world.begin("others", "orders")
-
-        assert await world.tasks.of("000000000001", "letters") == []
-        assert len(await world.tasks.of("000000000001", "others")) == 1
 
 
 @pytest.mark.parametrize("how", ["refused_appends", "lost_answers"])
@@ -142,39 +129,35 @@ async def test_an_end_that_cannot_be_saved_is_saved_later() -> None:
 
 
 @virtual_time
-async def test_nothing_moves_before_its_task_is_saved() -> None:
+async def test_a_move_whose_task_cannot_be_saved_does_not_begin() -> None:
     async with moving("letters", "orders") as world:
-        await world.send("letters", 10)
-        saving = world.tasks.save
-
-        async def fail_once(*arguments: Any) -> MoveTask:
-            world.tasks.save = saving  # type: ignore[method-assign]
-            raise MetadataUnavailable("refused by the test")
-
-        world.tasks.save = fail_once  # type: ignore[method-assign,assignment]
+        bodies = await world.send("letters", 10)
+        world.store.is_out_of_order = True
         with pytest.raises(MetadataUnavailable):
             await world.begin(destination="orders")
-        world.store.is_out_of_order = True
-        await asyncio.sleep(10)
-        assert await world.total("orders") == 0
-
         world.store.is_out_of_order = False
-        await asyncio.sleep(2)
-        assert (await world.ended()).moved == 10
+        await asyncio.sleep(60)
+
+        assert await world.bodies("letters") == bodies
+        assert await world.tasks.active() == []
 
 
 @virtual_time
 async def test_a_move_goes_on_whose_client_has_gone_before_it_was_told_of_it() -> None:
     async with moving("letters", "orders") as world:
         await world.send("letters", 10)
-        gate, saving = Gate(), world.tasks.save
-        gate.shut()
+        gate, looking = Gate(), world.tasks.entries
+        looks = 0
 
-        async def save_later(current: Callable[[], MoveTask]) -> MoveTask:
+        async def look_slowly() -> list[MoveEntry]:
+            nonlocal looks
+            looks += 1
+            if looks == 2:  # it is written by now
+                gate.shut()
             await gate.passing()
-            return await saving(current)
+            return await looking()
 
-        world.tasks.save = save_later  # type: ignore[method-assign]
+        world.tasks.entries = look_slowly  # type: ignore[method-assign]
         beginning = asyncio.ensure_future(world.begin(destination="orders"))
         await settle()
         beginning.cancel()

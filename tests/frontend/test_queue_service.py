@@ -68,7 +68,7 @@ def test_a_start_drops_a_queue_that_the_catalogue_does_not_have(app: AppDriver) 
 
     async def restart() -> None:
         await app.backend.submit(1, commands.CreateQueue(settings))
-        await app.queues.reconcile()
+        await app.reconcile()
 
     app.run(restart())
     assert queues_of_the_shards(app) == {"orders"}
@@ -82,7 +82,7 @@ def test_a_start_brings_settings_up_to_date(app: AppDriver) -> None:
     async def restart() -> int:
         stale = commands.QueueSettings("orders", retention_ms=1_000)
         await app.backend.submit(queue.shard, commands.ConfigureQueue(queue.number, stale))
-        await app.queues.reconcile()
+        await app.reconcile()
         return app.backend.shards[queue.shard].state.queues[queue.number].settings.retention_ms
 
     assert app.run(restart()) == 60_000
@@ -97,7 +97,7 @@ def test_a_queue_that_its_shard_does_not_know_works_again_after_a_start(
 
     async def restart() -> None:
         await app.backend.submit(queue.shard, commands.DeleteQueue(queue.number))
-        await app.queues.reconcile()
+        await app.reconcile()
 
     app.run(restart())
     app.call("SendMessage", QueueUrl=url, MessageBody="again")
@@ -112,7 +112,7 @@ def test_a_start_writes_nothing_when_all_is_well(app: AppDriver) -> None:
     before = [to_snapshot(shard.state) for shard in app.backend.shards]
     positions = [shard._log.position for shard in app.backend.shards]
 
-    app.run(app.queues.reconcile())
+    app.run(app.reconcile())
     assert [to_snapshot(shard.state) for shard in app.backend.shards] == before
     assert [shard._log.position for shard in app.backend.shards] == positions
 
@@ -333,5 +333,5 @@ def test_a_start_writes_nothing_for_a_fifo_queue_either(app: AppDriver) -> None:
     app.create_queue("orders.fifo", FifoQueue="true", DelaySeconds="5")
     positions = [shard._log.position for shard in app.backend.shards]
 
-    app.run(app.queues.reconcile())
+    app.run(app.reconcile())
     assert [shard._log.position for shard in app.backend.shards] == positions

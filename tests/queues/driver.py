@@ -188,10 +188,16 @@ class QueueDriver:
         ]
 
     def accept(
-        self, letters: list[Arrival], *, at_s: float, source: int = 1, settled: list[int] | None = None
+        self,
+        letters: list[Arrival],
+        *,
+        at_s: float,
+        source: int = 1,
+        settled: list[int] | None = None,
+        delivery: tuple[int, int] = (0, 0),
     ) -> None:
         """Take over messages of queue `source` of shard 0."""
-        self.shard.do(AcceptMessages(self.number, 0, source, letters, settled or []), _ms(at_s))
+        self.shard.do(AcceptMessages(self.number, 0, source, letters, settled or [], delivery), _ms(at_s))
         self.shard.commit()
 
     def release(self, letters: list[Arrival], *, at_s: float) -> None:

@@ -31,7 +31,7 @@ VERSION_2 = {
 
 def as_version_1(payload: bytes) -> bytes:
     """A snapshot as it was written before there were groups: one tail, and fewer fields."""
-    version, now_ms, epoch, next_queue, queues = msgspec.msgpack.decode(payload)
+    version, now_ms, epoch, next_queue, queues, _owner = msgspec.msgpack.decode(payload)
     assert version == SNAPSHOT_VERSION
     return msgspec.msgpack.encode([1, now_ms, epoch, next_queue, [_old_queue(queue) for queue in queues]])
 

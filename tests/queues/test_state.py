@@ -9,19 +9,26 @@ from tests.queues.driver import QueueDriver
 from tests.queues.pure_shard import PureShard
 from waystation.protocol.errors import QueueDoesNotExist
 from waystation.queues.commands import (
+    Aside,
     ChangeVisibility,
     Command,
     ConfigureQueue,
+    CountAside,
     CountMessages,
     CreateQueue,
     DeleteMessages,
     DeleteQueue,
     Done,
     Entry,
+    ListQueues,
+    MoveMessages,
     PurgeQueue,
     QueueId,
+    Queues,
     QueueSettings,
     ReceiveMessages,
+    ReleaseMessages,
+    ReturnMessages,
     SendMessages,
 )
 from waystation.queues.events import MessagesSent, NumbersSkipped, decode_events
@@ -41,6 +48,7 @@ SETTINGS = QueueSettings("orders")
         DeleteMessages(7, []),
         ChangeVisibility(7, []),
         CountMessages(7),
+        CountAside(7, "letters"),
     ],
     ids=lambda command: type(command).__name__,
 )
@@ -51,6 +59,31 @@ def test_a_command_to_a_queue_that_does_not_exist_is_refused(command: Command) -
 
 def test_deleting_a_queue_that_does_not_exist_is_no_error() -> None:
     assert ShardState().decide(DeleteQueue(7)) == ((), Done())
+
+
+def test_a_shard_says_which_queues_it_has_and_with_which_settings() -> None:
+    shard = PureShard()
+    assert shard.do(ListQueues(), 1) == Queues({})
+    for name in ("orders", "bills", "letters"):
+        shard.do(CreateQueue(QueueSettings(name)), 1)
+    shard.do(DeleteQueue(2), 1)
+    shard.do(ConfigureQueue(3, QueueSettings("letters", revision=7)), 1)
+
+    assert shard.do(ListQueues(), 1) == Queues({1: SETTINGS, 3: QueueSettings("letters", revision=7)})
+
+
+def test_what_is_set_aside_is_counted_by_target() -> None:
+    queue = QueueDriver()
+    queue.send(*"abcde", at_s=1)
+    queue.shard.do(MoveMessages(1, "near", 1), 2_000)
+    queue.shard.do(MoveMessages(1, "far", 3), 2_000)
+    counts = {target: queue.shard.do(CountAside(1, target), 2_000) for target in ("near", "far", "nowhere")}
+    assert counts == {"near": Aside(1), "far": Aside(3), "nowhere": Aside(0)}
+
+    queue.shard.do(ReleaseMessages(1, [2, 3]), 3_000)
+    queue.shard.do(ReturnMessages(1, [1]), 3_000)
+    assert queue.shard.do(CountAside(1, "near"), 3_000) == Aside(0)
+    assert queue.shard.do(CountAside(1, "far"), 3_000) == Aside(1)
 
 
 def test_the_number_of_a_deleted_queue_is_never_used_again() -> None:

@@ -22,11 +22,10 @@ from waystation.frontend.app import App
 from waystation.frontend.auth import Authenticator, Caller
 from waystation.frontend.data_plane import DataPlane, build_app
 from waystation.frontend.http_messages import Request, Response
-from waystation.frontend.move_runner import MoveRunner
 from waystation.frontend.settings import AuthSettings, ServiceSettings
 from waystation.log.interface import Log
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveTasks
+from waystation.metadata.move_register import MoveRegister
 from waystation.protocol.errors import Unavailable
 from waystation.queues.commands import Answer, Command
 
@@ -168,11 +167,10 @@ class Owner(Machine):
         return None if self.plane is None else self.plane.backend
 
 
-class DistantBackend(Backend):
-    """What a FrontEnd has of a backend: calls over the network to the owner of all shards."""
+class DistantShards:
+    """Implements `Shards`, as a FrontEnd has them: calls over the network to the owner of all."""
 
     def __init__(self, name: str, network: Network, owner: Owner, shards: int) -> None:
-        super().__init__([], BackendSettings())
         self._name = name
         self._network = network
         self._owner = owner
@@ -246,22 +244,17 @@ class FrontEnd(Machine):
         self._clock_ms = clock_ms
         self._app: App | None = None
         self.catalogue: Catalogue | None = None
-        self._backend: DistantBackend | None = None
+        self._distant: DistantShards | None = None
         self.store = SimulatedStore(store)
 
     async def build(self) -> None:
         self.store = SimulatedStore(self._store_disk)
         self.catalogue = Catalogue(self.store)
-        self._backend = DistantBackend(self.name, self._network, self._owner, self._shards)
+        self._distant = DistantShards(self.name, self._network, self._owner, self._shards)
         await self.store.open()
         await self.catalogue.start()
-        tasks = MoveTasks(self.store)
-
-        async def deliver(_: Any) -> Any:
-            raise AssertionError("a FrontEnd delivers nothing")
-
-        runner = MoveRunner(tasks, self.catalogue, self._backend, deliver, self._clock_s)
-        self._app = build_app(SERVICE, EVERYBODY, self.catalogue, self._backend, tasks, runner, self._clock_s)
+        register = MoveRegister(self.store)
+        self._app = build_app(SERVICE, EVERYBODY, self.catalogue, self._distant, register, self._clock_s)
 
     def _clock_s(self) -> float:
         return float(self._clock_ms() / 1_000)
@@ -280,4 +273,4 @@ class FrontEnd(Machine):
         self.die()
         if self.catalogue is not None:
             await self.catalogue.stop()
-        self.catalogue = self._app = self._backend = None
+        self.catalogue = self._app = self._distant = None

@@ -332,7 +332,7 @@ def a_send_does_not_wake_who_waits(patch: pytest.MonkeyPatch) -> None:
         def quiet(self: Shard, event: Any) -> Batch:
             batch: Batch = record(self, event)
             if isinstance(event, events.MessagesSent):
-                self._touched.discard(event.queue)
+                self._receiver._touched.discard(event.queue)
             return batch
 
         return quiet

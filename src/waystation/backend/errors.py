@@ -13,6 +13,10 @@ class StorageNearlyFull(Unavailable):
     """The disk has room for receives and deletes, but not for new messages. It has not happened."""
 
 
+class NotOwner(Unavailable):
+    """The shard is not in this process, or not any more. The request has not happened, and never will."""
+
+
 class ShardUnavailable(Unavailable):
     """The shard is recovering, stopped or damaged.
 

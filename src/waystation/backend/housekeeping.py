@@ -134,7 +134,17 @@ class Housekeeper:
         dead = (position if oldest is None else oldest) - first
         return dead * _RECORDS_PER_DEAD > position - first
 
+    async def save(self) -> None:
+        """Save all that has changed, so that the next owner need not replay it."""
+        if self._events:
+            await self._snapshot()
+
     async def _snapshot_and_truncate(self) -> None:
+        # The last record stays: it tells where the log ends.
+        await self._log.truncate(await self._snapshot())
+
+    async def _snapshot(self) -> int:
+        """Save the state; returns before which record nothing is needed any more."""
         state = self._shard.state
         self._events = self._bytes = 0
         # No await from here to `seal`: the state is what the log says up to that batch.
@@ -145,8 +155,7 @@ class Housekeeper:
         batch = self._shard.seal()
         checksum = await self._shard.commit_of(batch)
         await self._log.save_snapshot(Snapshot(batch.position, checksum, payload))
-        # The last record stays: it tells where the log ends.
-        await self._log.truncate(batch.position if oldest is None else min(oldest, batch.position))
+        return batch.position if oldest is None else min(oldest, batch.position)
 
     def _is_pinned(self, log_bytes: float) -> bool:
         live_bytes = self._shard.state.live_bytes()

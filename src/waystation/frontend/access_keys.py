@@ -35,7 +35,9 @@ class RootKeyError(Exception):
     """There is no root key that can be used; the text tells an operator what to do."""
 
 
-class _KeyFile(msgspec.Struct):
+class KeyFile(msgspec.Struct):
+    """How a key is kept."""
+
     access_key_id: str
     secret_access_key: str
 
@@ -64,18 +66,23 @@ def load_or_create_root_key(
         if given_id is None or given_secret is None:
             missing = "access key id" if given_id is None else "secret access key"
             raise RootKeyError(f"A root key needs both an id and a secret: the {missing} is missing.")
-        return _usable(AccessKey(given_id, given_secret, account), "that is given"), False
+        return usable(AccessKey(given_id, given_secret, account), "that is given"), False
     try:
-        return _usable(_load(path, account), f"in {path}"), False
+        return usable(_load(path, account), f"in {path}"), False
     except FileNotFoundError:
         pass
-    key = AccessKey(
+    key = make_key(account)
+    _save(path, key)
+    return key, True
+
+
+def make_key(account: str) -> AccessKey:
+    """A key that nobody has."""
+    return AccessKey(
         id="AKIA" + _random(_ID_ALPHABET, _ID_RANDOM_LENGTH),
         secret=_random(_SECRET_ALPHABET, _SECRET_LENGTH),
         account=account,
     )
-    _save(path, key)
-    return key, True
 
 
 def _load(path: Path, account: str) -> AccessKey:
@@ -88,7 +95,7 @@ def _load(path: Path, account: str) -> AccessKey:
             )
         content = file.read()
     try:
-        saved = msgspec.json.decode(content, type=_KeyFile)
+        saved = msgspec.json.decode(content, type=KeyFile)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise RootKeyError(
             f"{path} is not a key file. Restore it, or delete it and the next start makes a new key."
@@ -98,7 +105,7 @@ def _load(path: Path, account: str) -> AccessKey:
 
 def _save(path: Path, key: AccessKey) -> None:
     temporary = path.with_suffix(".tmp")
-    content = msgspec.json.format(msgspec.json.encode(_KeyFile(key.id, key.secret)))
+    content = msgspec.json.format(msgspec.json.encode(KeyFile(key.id, key.secret)))
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         # One may be left of a start that was cut short, with any mode.
         os.fchmod(file.fileno(), 0o600)
@@ -114,7 +121,8 @@ def _save(path: Path, key: AccessKey) -> None:
         os.close(directory)
 
 
-def _usable(key: AccessKey, which: str) -> AccessKey:
+def usable(key: AccessKey, which: str) -> AccessKey:
+    """The key, if it can sign anything; `which` says whose it is. Raises `RootKeyError`."""
     if not _ID_PATTERN.fullmatch(key.id):
         raise RootKeyError(
             f"The id of the root key {which} must be 1 to 128 letters, digits, '_', '.' or '-'."

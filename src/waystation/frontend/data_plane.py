@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from waystation.backend.backend import Backend
 from waystation.backend.clock import wall_clock_ms
+from waystation.backend.interface import Shards
 from waystation.backend.settings import BackendSettings
 from waystation.frontend.app import App
 from waystation.frontend.auth import Authenticator
@@ -18,11 +19,13 @@ from waystation.frontend.move_runner import MoveRunner
 from waystation.frontend.move_service import MoveService
 from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
+from waystation.frontend.reconciler import Reconciler
 from waystation.frontend.settings import ServiceSettings
+from waystation.frontend.stored_queues import StoredQueues
 from waystation.frontend.tag_service import TagService
 from waystation.log.interface import Log
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveTasks
+from waystation.metadata.move_register import MoveRegister
 from waystation.metadata.store import MetadataStore
 
 
@@ -35,6 +38,9 @@ class DataPlane:
     Args:
         find_logs: says which logs there are, once the catalogue is known. What it raises, `start` raises.
         clock_ms: Unix time in milliseconds, for all there is in it.
+        route: makes, of the shards that are here, all that there are: for a node of a cluster, to which
+            shards come and from which they go. Whoever has `backend` take and release them also calls
+            `shard_taken` and `shard_lost`. None: all are here, and taken at the start.
     """
 
     def __init__(
@@ -42,16 +48,19 @@ class DataPlane:
         settings: ServiceSettings,
         backend_settings: BackendSettings,
         store: MetadataStore,
-        find_logs: Callable[[Catalogue], list[Log]],
+        find_logs: Callable[[Catalogue], Sequence[Log]],
         clock_ms: Callable[[], int] = wall_clock_ms,
+        route: Callable[[Backend], Shards] | None = None,
     ) -> None:
         self._settings = settings
         self._backend_settings = backend_settings
         self._store = store
         self._find_logs = find_logs
         self._clock_ms = clock_ms
+        self._route = route
         self._app: App | None = None
         self._runner: MoveRunner | None = None
+        self._reconciler: Reconciler | None = None
         self.catalogue = Catalogue(store)
         self.backend: Backend | None = None
         """Known as soon as the logs are."""
@@ -65,21 +74,37 @@ class DataPlane:
         """
         await self._store.open()
         await self.catalogue.start()
-        self.backend = Backend(self._find_logs(self.catalogue), self._backend_settings, self._clock_ms)
-        tasks = MoveTasks(self._store)
-        delivery = DeadLetterDelivery(
-            self.catalogue, self.backend, Handles(self.catalogue.secret), self._clock_s
+        logs = self._find_logs(self.catalogue)
+        self.backend = here = Backend(logs.__getitem__, len(logs), self._backend_settings, self._clock_ms)
+        shards: Shards = here if self._route is None else self._route(here)
+        stored = StoredQueues(self._store)
+        register = MoveRegister(self._store)
+        handles = Handles(self.catalogue.secret)
+        delivery = DeadLetterDelivery(self.catalogue, stored, shards, handles, self._clock_s)
+        self._reconciler = Reconciler(self.catalogue, stored, here)
+        self._runner = runner = MoveRunner(
+            register, self.catalogue, stored, here, delivery.deliver, self._clock_s
         )
-        runner = MoveRunner(tasks, self.catalogue, self.backend, delivery.deliver, self._clock_s)
-        self.backend.carry_with(runner.deliver)
-        await self.backend.start()
-        queues = QueueService(self._settings, self.catalogue, self.backend, self._clock_s)
-        await queues.reconcile()
-        self._runner = runner
+        here.carry_with(runner.deliver)
+        if self._route is None:
+            await here.start()
+            for shard in range(len(logs)):
+                await self._reconciler.reconcile(shard)
+                runner.take(shard)
         await runner.start()
-        self._app = build_app(
-            self._settings, authenticator, self.catalogue, self.backend, tasks, runner, self._clock_s
-        )
+        self._app = build_app(self._settings, authenticator, self.catalogue, shards, register, self._clock_s)
+
+    def shard_taken(self, number: int) -> None:
+        """A shard has come, and serves: its queues are compared with the catalogue, and its moves go on."""
+        if self._reconciler is not None and self._runner is not None:
+            self._reconciler.follow(number)
+            self._runner.take(number)
+
+    def shard_lost(self, number: int) -> None:
+        """A shard has gone, or serves no more."""
+        if self._reconciler is not None and self._runner is not None:
+            self._reconciler.leave(number)
+            self._runner.leave(number)
 
     async def handle(self, request: Request) -> Response:
         """Answer a request; once it has started."""
@@ -93,10 +118,14 @@ class DataPlane:
 
     async def stop(self) -> None:
         """Stop everything. What was acknowledged is durable; what waits is refused."""
+        if self._reconciler is not None:
+            await self._reconciler.stop()
         if self._runner is not None:
             await self._runner.stop()
         if self.backend is not None:
             await self.backend.stop()
+        if self._runner is not None:
+            await self._runner.save()
         await self.catalogue.stop()
         await self._store.close()
 
@@ -108,20 +137,19 @@ def build_app(
     settings: ServiceSettings,
     authenticator: Authenticator,
     catalogue: Catalogue,
-    backend: Backend,
-    tasks: MoveTasks,
-    runner: MoveRunner,
+    shards: Shards,
+    register: MoveRegister,
     clock_s: Callable[[], float],
 ) -> App:
     """An app with all its services."""
     return App(
         settings,
         authenticator,
-        QueueService(settings, catalogue, backend, clock_s),
-        MessageService(catalogue, backend, Handles(catalogue.secret)),
+        QueueService(settings, catalogue, shards, clock_s),
+        MessageService(catalogue, shards, Handles(catalogue.secret)),
         TagService(catalogue),
         PermissionService(settings, catalogue, clock_s),
         DeadLetterService(settings, catalogue),
-        MoveService(settings, catalogue, backend, tasks, runner, clock_s),
-        backend.is_serving,
+        MoveService(settings, catalogue, shards, register, clock_s),
+        shards.is_serving,
     )

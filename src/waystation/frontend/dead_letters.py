@@ -17,12 +17,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from waystation.backend.backend import Backend
 from waystation.backend.carrier import Delivered, Parcel
+from waystation.backend.interface import Shards
 from waystation.frontend.arns import QueueArn
 from waystation.frontend.envelope import Envelope, decode_envelope, encode_envelope
 from waystation.frontend.handles import Handles
+from waystation.frontend.stored_queues import StoredQueues
 from waystation.metadata.catalogue import Catalogue
+from waystation.metadata.queues import Queue
 from waystation.protocol.errors import QueueDoesNotExist, Refusal, Unavailable
 from waystation.queues.commands import AcceptMessages, Arrival
 
@@ -44,12 +46,14 @@ class DeadLetterDelivery:
     def __init__(
         self,
         catalogue: Catalogue,
-        backend: Backend,
+        stored: StoredQueues,
+        shards: Shards,
         handles: Handles,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._catalogue = catalogue
-        self._backend = backend
+        self._stored = stored
+        self._shards = shards
         self._handles = handles
         self._clock = clock
 
@@ -99,15 +103,21 @@ class DeadLetterDelivery:
         return Delivered(accepted, refused)
 
     async def _accept(self, parcel: Parcel, destination: str, arrivals: list[Arrival]) -> None:
-        arn = QueueArn.parse(destination)
-        queue = None if arn is None else self._catalogue.find(arn.account, arn.name)
-        if queue is None:
-            raise QueueDoesNotExist
+        queue = await self._find(QueueArn.parse(destination))
         settled = parcel.settled.get(destination, [])
-        await self._backend.submit(
+        await self._shards.submit(
             queue.shard,
             AcceptMessages(queue.number, parcel.source_shard, parcel.source_queue, arrivals, settled),
         )
+
+    async def _find(self, arn: QueueArn | None) -> Queue:
+        """Raises `QueueDoesNotExist` only if there is none, whatever this process has heard of yet."""
+        if arn is not None:
+            queue = self._catalogue.find(arn.account, arn.name)
+            queue = queue or await self._stored.find(arn.account, arn.name)
+            if queue is not None:
+                return queue
+        raise QueueDoesNotExist
 
     def _label(self, parcel: Parcel, arrival: Arrival, target: QueueArn) -> Arrival:
         """A dead letter keeps its id, attributes and receive count, and on standard queues its age."""

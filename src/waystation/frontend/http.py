@@ -36,14 +36,16 @@ class HttpServer:
     """Serves `handler` on one address.
 
     Lifecycle: build it (no I/O), `await start()` once, `await stop()` once, both in the
-    same event loop.
+    same event loop. With `shares_port`, others may listen on the same port, and get their
+    share of the connections.
     """
 
     port: int
     """The port it listens on, once started."""
 
-    def __init__(self, settings: HttpSettings, handler: Handler) -> None:
+    def __init__(self, settings: HttpSettings, handler: Handler, *, shares_port: bool = False) -> None:
         self._settings = settings
+        self._shares_port = shares_port
         self._state = ServerState(settings, handler)
         self._server: asyncio.Server | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -75,17 +77,14 @@ class HttpServer:
                 settings.host,
                 settings.port,
                 backlog=_BACKLOG,
+                reuse_port=self._shares_port,
                 ssl=context,
                 ssl_handshake_timeout=settings.read_timeout_s if context else None,
                 ssl_shutdown_timeout=_TLS_CLOSE_S if context else None,
             )
         except OSError as error:
             self._stop_sweeping()
-            # Event loops word it differently; the operating system's own words are clear.
-            number = error.errno or 0  # negative for names that do not resolve
-            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-            address = f"{settings.host}:{settings.port}"
-            raise OSError(error.errno, f"cannot listen on {address}: {reason}") from error
+            raise cannot_listen(settings, error) from error
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -129,6 +128,14 @@ class HttpServer:
     def _stop_sweeping(self) -> None:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
+
+
+def cannot_listen(settings: HttpSettings, error: OSError) -> OSError:
+    """The same error, which says where and why in words that are the same everywhere."""
+    # Event loops word it differently; the operating system's own words are clear.
+    number = error.errno or 0  # negative for names that do not resolve
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+    return OSError(error.errno, f"cannot listen on {settings.host}:{settings.port}: {reason}")
 
 
 def _tls_context(settings: HttpSettings) -> ssl.SSLContext | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from waystation.backend.backend import Backend
+from waystation.backend.interface import Shards
 from waystation.frontend import message_rules
 from waystation.frontend.calls import Call, find_queue
 from waystation.frontend.handles import Handles, sequence_number
@@ -33,9 +33,9 @@ from waystation.queues.commands import Outcome
 class MessageService:
     """Handlers of the operations on messages. Errors are those that the API Reference lists for each."""
 
-    def __init__(self, catalogue: Catalogue, backend: Backend, handles: Handles) -> None:
+    def __init__(self, catalogue: Catalogue, shards: Shards, handles: Handles) -> None:
         self._catalogue = catalogue
-        self._backend = backend
+        self._shards = shards
         self._handles = handles
 
     # Sending
@@ -95,7 +95,7 @@ class MessageService:
 
     async def _send(self, queue: Queue, packed: Iterable[Packed]) -> list[int]:
         command = commands.SendMessages(queue.number, [each.entry for each in packed])
-        sent = await self._backend.submit(queue.shard, command)
+        sent = await self._shards.submit(queue.shard, command)
         assert isinstance(sent, commands.Sent)
         return sent.sequences
 
@@ -117,7 +117,7 @@ class MessageService:
         message_rules.check_fifo_only(attempt_id, "ReceiveRequestAttemptId", is_fifo=queue.is_fifo)
         wanted = wanted_of(request)
         visibility_s, wait_s = request.visibility_timeout, request.wait_time_seconds
-        received = await self._backend.submit(
+        received = await self._shards.submit(
             queue.shard,
             commands.ReceiveMessages(
                 queue.number,
@@ -170,7 +170,7 @@ class MessageService:
         return result
 
     async def _delete(self, queue: Queue, receipts: list[commands.Receipt]) -> list[Outcome]:
-        answer = await self._backend.submit(queue.shard, commands.DeleteMessages(queue.number, receipts))
+        answer = await self._shards.submit(queue.shard, commands.DeleteMessages(queue.number, receipts))
         assert isinstance(answer, commands.Outcomes)
         return answer.outcomes
 
@@ -216,7 +216,7 @@ class MessageService:
 
     async def _change(self, queue: Queue, changes: list[commands.VisibilityChange]) -> list[Outcome]:
         command = commands.ChangeVisibility(queue.number, changes)
-        answer = await self._backend.submit(queue.shard, command)
+        answer = await self._shards.submit(queue.shard, command)
         assert isinstance(answer, commands.Outcomes)
         return answer.outcomes
 

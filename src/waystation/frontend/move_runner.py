@@ -10,6 +10,9 @@ A task ends when its source is empty, when it is cancelled, when a queue that it
 gone, when a message turns up that came from no queue and so cannot go back to one, or
 after 36 hours. It has ended only once nothing of it is on its way.
 
+A move runs in the process that has its source's shard, where the carrier counts what has arrived. When the
+shard goes on to another process, so does the move, from what is saved of it.
+
 Source: SQS API Reference, StartMessageMoveTask; Developer Guide, dead-letter queue redrive
 (reasons of failures); recorded responses.
 """
@@ -19,21 +22,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from msgspec.structs import replace
 
-from waystation.backend.backend import Backend
 from waystation.backend.carrier import Deliver, Delivered, Parcel
+from waystation.backend.interface import Shards
 from waystation.frontend.dead_letters import NO_QUEUE, move_target
+from waystation.frontend.stored_queues import StoredQueues
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveStatus, MoveTask, MoveTasks
+from waystation.metadata.move_register import MoveEntry, MoveRegister, entry_of
+from waystation.metadata.move_tasks import MoveStatus, MoveTask
 from waystation.metadata.queues import Queue
 from waystation.metadata.store import MetadataUnavailable
 from waystation.protocol import limits
-from waystation.protocol.errors import InvalidParameterValue, OverLimit, QueueDoesNotExist, Unavailable
-from waystation.queues.commands import Moved, MoveMessages
+from waystation.protocol.errors import QueueDoesNotExist, Unavailable
+from waystation.queues.commands import Aside, CountAside, Moved, MoveMessages
 
 TOO_LONG = f"The task was stopped after {limits.MOVE_TASK_S_MAX // 3_600} hours."
 OUR_FAULT = "InternalError"
@@ -45,6 +50,8 @@ _SAVE_S = 1.0
 """Between two times that a running task's progress is saved."""
 _RETRY_S = 1.0
 """After a shard or a store that does not answer."""
+_LOOK_S = 10.0
+"""Between two looks at the register, should its watch be silent: it may be, while a server fails."""
 
 _logger = logging.getLogger(__name__)
 
@@ -90,16 +97,16 @@ class Move:
     def __init__(
         self,
         task: MoveTask,
-        tasks: MoveTasks,
-        catalogue: Catalogue,
-        backend: Backend,
+        register: MoveRegister,
+        has_source: Callable[[], Awaitable[bool]],
+        shards: Shards,
         clock: Callable[[], float],
     ) -> None:
         self.task = task
         self.target = move_target(task.destination)
-        self._tasks = tasks
-        self._catalogue = catalogue
-        self._backend = backend
+        self._register = register
+        self._has_source = has_source
+        self._shards = shards
         self._clock = clock
         self._saved: MoveTask | None = None
         self._failure = ""
@@ -108,8 +115,9 @@ class Move:
 
     def cancel(self) -> None:
         """Set nothing aside any more, and end when what is on its way has arrived."""
-        self.task = replace(self.task, status=MoveStatus.CANCELLING)
-        self._cancelled.set()
+        if self.task.is_active:
+            self.task = replace(self.task, status=MoveStatus.CANCELLING)
+            self._cancelled.set()
 
     def fail(self, reason: str) -> None:
         """End like that, unless it is cancelled anyway. The first reason counts."""
@@ -122,23 +130,30 @@ class Move:
         for reason in delivered.refused.values():
             self.fail(reason)
 
-    async def save(self) -> None:
-        """Raises `MetadataUnavailable`; then it may be saved, or not."""
+    async def save(self) -> bool:
+        """Write how far it is; False once it is none of ours any more.
+
+        Raises `MetadataUnavailable`; then it may be saved, or not.
+        """
         if self._saved != self.task:
-            self._saved = await self._tasks.save(lambda: self.task)
+            self._saved = await self._register.save(lambda: self.task)
+            if self._saved is None:
+                return False
+            # More may have arrived while that was written.
+            self.task = replace(self._saved, moved=max(self._saved.moved, self.task.moved))
+        return True
 
     async def run(self) -> None:
         """Work until the task has ended, and that is saved."""
         now_s = asyncio.get_running_loop().time
         pace = Pace(self.task.rate_max or limits.MOVE_RATE_MAX, now_s())
-        save_at_s = now_s()  # A task that is lost by a crash has moved nothing.
+        save_at_s = now_s()  # At once: it may have ended already, and this be old news of it.
         while True:
             try:
                 if now_s() >= save_at_s or not self.task.is_active:
-                    await self.save()
+                    if not await self.save() or not self.task.is_active:
+                        return
                     save_at_s = now_s() + _SAVE_S
-                if not self.task.is_active:
-                    return
                 wait_s = await self._advance(pace, now_s)
             except Unavailable as error:
                 wait_s = _RETRY_S
@@ -157,8 +172,16 @@ class Move:
 
     async def _advance(self, pace: Pace, now_s: Callable[[], float]) -> float:
         """Set aside what may go now, or end; returns how many seconds there is nothing more to do."""
-        self.fail(self._trouble())
-        on_their_way = self._on_their_way()
+        try:
+            return await self._work(pace, now_s)
+        except QueueDoesNotExist:  # with the queue, all that was on its way is gone
+            self.fail(NO_QUEUE)
+            self.task = self._ending() or self.task
+            return 0.0
+
+    async def _work(self, pace: Pace, now_s: Callable[[], float]) -> float:
+        self.fail(await self._trouble())
+        on_their_way = await self._on_their_way()
         ending = self._ending()
         if ending is not None:
             if on_their_way:
@@ -169,25 +192,17 @@ class Move:
         if wanted <= 0:
             return _TICK_S
         command = MoveMessages(self.task.number, self.target, wanted)
-        try:
-            moved = await self._backend.submit(self.task.shard, command)
-        except QueueDoesNotExist:
-            self.fail(NO_QUEUE)
-            return 0.0
+        moved = await self._shards.submit(self.task.shard, command)
         assert isinstance(moved, Moved)
         pace.spend(moved.messages)
         self._is_source_empty = not moved.remaining
         return pace.wait_s() or _TICK_S
 
-    def _trouble(self) -> str:
+    async def _trouble(self) -> str:
         """Why the task cannot go on; empty if it can. Whether there is a destination, delivery shows."""
-        task = self.task
-        source = self._catalogue.find(task.account, task.source)
-        if source is None or (source.shard, source.number) != (task.shard, task.number):
-            return NO_QUEUE
-        if self._clock() * 1_000 - task.started_ms > limits.MOVE_TASK_S_MAX * 1_000:
+        if self._clock() * 1_000 - self.task.started_ms > limits.MOVE_TASK_S_MAX * 1_000:
             return TOO_LONG
-        return ""
+        return "" if await self._has_source() else NO_QUEUE
 
     def _ending(self) -> MoveTask | None:
         """What the task is once nothing of it is on its way; None while it goes on."""
@@ -199,54 +214,81 @@ class Move:
             return replace(self.task, status=MoveStatus.COMPLETED)
         return None
 
-    def _on_their_way(self) -> int:
-        """Messages that are set aside and neither taken over nor shown again. Raises `Unavailable`."""
-        shard = self._backend.shards[self.task.shard]
-        if not shard.is_serving:  # Its queues are not those that it will have.
-            raise Unavailable
-        queue = shard.state.queues.get(self.task.number)
-        return 0 if queue is None else list(queue.aside_targets.values()).count(self.target)
+    async def _on_their_way(self) -> int:
+        """Messages that are set aside and neither taken over nor shown again."""
+        aside = await self._shards.submit(self.task.shard, CountAside(self.task.number, self.target))
+        assert isinstance(aside, Aside)
+        return aside.messages
 
 
 class MoveRunner:
-    """All moves out of the queues of this node.
+    """All moves out of the queues of the shards that are here.
 
-    Lifecycle: build it (no I/O), `start` once the backend serves, `begin` and `cancel`
-    moves, `stop` before the backend. Moves that have not ended go on at the next start.
+    Lifecycle: build it (no I/O), `take` shards that are here and `leave` them, before or after
+    `start`; `stop` before the backend, and `save` after it. Moves that have not ended go on with
+    the shard's next owner.
 
     Args:
+        shards: those of this process.
         deliver: how messages get from queue to queue; `MoveRunner.deliver` does the same and
             counts those that are moved.
     """
 
     def __init__(
         self,
-        tasks: MoveTasks,
+        register: MoveRegister,
         catalogue: Catalogue,
-        backend: Backend,
+        stored: StoredQueues,
+        shards: Shards,
         deliver: Deliver,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._tasks = tasks
+        self._register = register
         self._catalogue = catalogue
-        self._backend = backend
+        self._stored = stored
+        self._shards = shards
         self._deliver = deliver
         self._clock = clock
+        self._here: set[int] = set()
+        self._seen: dict[str, int] = {}
+        """By key: the newest entry that was looked at, as the watch may tell of older ones later."""
         self._moves: dict[tuple[int, int], Move] = {}
         """By shard and number of the source."""
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[Move, asyncio.Task[None]] = {}
+        self._look_now = asyncio.Event()
+        self._following: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Go on with the moves of an earlier life. Raises `MetadataUnavailable`."""
-        await self._sweep()
-        for task in await self._tasks.active():
-            self._run(self._add(task))
+        """Go on with the moves of the shards that are here. Raises `MetadataUnavailable`."""
+        await self._look()
+        self._following = [
+            asyncio.create_task(self._follow(), name="moves-watch"),
+            asyncio.create_task(self._look_now_and_then(), name="moves-look"),
+        ]
+
+    def take(self, shard: int) -> None:
+        """A shard is here from now on: go on with its moves."""
+        self._here.add(shard)
+        self._seen.clear()
+        self._look_now.set()
+
+    def leave(self, shard: int) -> None:
+        """A shard is not here any more: its moves are somebody else's."""
+        self._here.discard(shard)
+        for (source_shard, number), move in list(self._moves.items()):
+            if source_shard == shard:
+                del self._moves[source_shard, number]
+                self._running[move].cancel()
 
     async def stop(self) -> None:
-        """Let all moves rest, and save how far they are if that can be."""
-        for running in self._running:
-            running.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Let all moves rest. What is on its way still arrives, until the backend stops."""
+        ending = [*self._following, *self._running.values()]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    async def save(self) -> None:
+        """Save how far all moves are, if that can be, for who goes on with them."""
         for move in self._moves.values():
             with suppress(MetadataUnavailable):
                 await move.save()
@@ -260,46 +302,78 @@ class MoveRunner:
         return delivered
 
     def move_of(self, queue: Queue) -> Move | None:
-        """The move out of a queue, if there is one that has not ended."""
+        """The move out of a queue that is here, if there is one that has not ended."""
         return self._moves.get((queue.shard, queue.number))
 
-    async def begin(self, task: MoveTask) -> None:
-        """Start a move; it goes on whatever becomes of the caller.
+    # What there is to do
 
-        Raises:
-            InvalidParameterValue: there is one out of the same queue.
-            OverLimit: its account has as many as it may have.
-            MetadataUnavailable: it has not begun; or it has, and is saved once the store answers.
-        """
-        await self._sweep()
-        if (task.shard, task.number) in self._moves:
-            raise InvalidParameterValue(
-                "There is already a task running. Only one active task is allowed for a source queue arn at "
-                "a given time."
-            )
-        active_max = limits.MOVE_TASKS_RUNNING_MAX
-        if sum(move.task.account == task.account for move in self._moves.values()) >= active_max:
-            raise OverLimit(f"The maximum number of active message move tasks, {active_max}, is reached.")
-        move = self._add(task)
-        try:
-            await move.save()
-        finally:
-            self._run(move)
+    async def _follow(self) -> None:
+        while True:
+            watch = self._register.watch()
+            self._look_now.set()  # for what came before it
+            try:
+                async for change in watch:
+                    self._note(entry_of(change))
+                return
+            except MetadataUnavailable as error:
+                _logger.warning("the watch on moves was lost", extra={"reason": str(error)})
+            finally:
+                watch.close()
+            await asyncio.sleep(_RETRY_S)
 
-    async def cancel(self, move: Move) -> None:
-        """Let a move end, durably. Raises `MetadataUnavailable`: it ends all the same, unless we crash."""
-        move.cancel()
-        await move.save()
+    async def _look_now_and_then(self) -> None:
+        """What a watch does not tell of, or not soon, is found as well."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._look_now.wait()
+            self._look_now.clear()
+            try:
+                await self._look()
+            except MetadataUnavailable as error:
+                _logger.warning("moves cannot be looked up", extra={"reason": str(error)})
+                await asyncio.sleep(_RETRY_S)
+                self._look_now.set()
 
-    def _add(self, task: MoveTask) -> Move:
-        move = Move(task, self._tasks, self._catalogue, self._backend, self._clock)
+    async def _look(self) -> None:
+        for entry in await self._register.entries():
+            self._note(entry)
+
+    def _note(self, entry: MoveEntry) -> None:
+        """Start what is to be done here, and cancel what was cancelled."""
+        if entry.revision <= self._seen.get(entry.key, 0):
+            return
+        self._seen[entry.key] = entry.revision
+        for task in entry.tasks:
+            move = self._moves.get((task.shard, task.number))
+            if not task.is_active or task.shard not in self._here:
+                continue
+            if move is None:
+                self._run(task)
+            elif move.task.id == task.id and task.status is MoveStatus.CANCELLING:
+                move.cancel()
+
+    def _run(self, task: MoveTask) -> None:
+        move = Move(task, self._register, lambda: self._has_source(task), self._shards, self._clock)
         self._moves[task.shard, task.number] = move
-        return move
+        running = asyncio.create_task(self._watch_over(move), name=f"move-{task.source}")
+        self._running[move] = running
+        running.add_done_callback(lambda done: self._forget(move, done))
 
-    def _run(self, move: Move) -> None:
-        running = asyncio.create_task(self._watch_over(move), name=f"move-{move.task.source}")
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+    def _forget(self, move: Move, running: asyncio.Task[None]) -> None:
+        del self._running[move]
+        if not running.cancelled():
+            del self._moves[move.task.shard, move.task.number]
+            # There may be another already, which had to wait for the end of this one.
+            self._seen.clear()
+            self._look_now.set()
+
+    async def _has_source(self, task: MoveTask) -> bool:
+        """Whether the queue is there, and not another in its place."""
+        source = self._catalogue.find(task.account, task.source)
+        if not _is_source(source, task):
+            source = await self._stored.find(task.account, task.source)
+        return _is_source(source, task)
 
     async def _watch_over(self, move: Move) -> None:
         try:
@@ -310,8 +384,7 @@ class MoveRunner:
             move.task = replace(move.task, status=MoveStatus.FAILED, failure=OUR_FAULT)
             with suppress(MetadataUnavailable):
                 await move.save()
-        del self._moves[move.task.shard, move.task.number]
 
-    async def _sweep(self) -> None:
-        """Forget the tasks of queues that nobody can ask about any more."""
-        await self._tasks.sweep(lambda account, name: self._catalogue.find(account, name) is not None)
+
+def _is_source(queue: Queue | None, task: MoveTask) -> bool:
+    return queue is not None and (queue.shard, queue.number) == (task.shard, task.number)

@@ -1,6 +1,7 @@
 """The operations on message move tasks: what may be moved where, and how a task is shown.
 
-The work itself is `MoveRunner`'s.
+A task is written to the `MoveRegister`; the work itself is the `MoveRunner`'s in the process that has the
+source's shard.
 
 Source: SQS API Reference, StartMessageMoveTask, ListMessageMoveTasks and
 CancelMessageMoveTask; recorded responses. The texts about a destination that cannot be,
@@ -18,15 +19,15 @@ from uuid import uuid4
 
 import msgspec
 
-from waystation.backend.backend import Backend
+from waystation.backend.interface import Shards
 from waystation.frontend.arns import QueueArn
 from waystation.frontend.calls import Call
 from waystation.frontend.dead_letter_service import sources_of
 from waystation.frontend.message_rules import check_range
-from waystation.frontend.move_runner import MoveRunner
 from waystation.frontend.settings import ServiceSettings
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.move_tasks import MoveStatus, MoveTask, MoveTasks
+from waystation.metadata.move_register import MoveRegister
+from waystation.metadata.move_tasks import MoveStatus, MoveTask
 from waystation.metadata.queues import Queue
 from waystation.protocol import limits, operations
 from waystation.protocol.errors import InvalidParameterValue, ResourceNotFoundException
@@ -47,16 +48,14 @@ class MoveService:
         self,
         settings: ServiceSettings,
         catalogue: Catalogue,
-        backend: Backend,
-        tasks: MoveTasks,
-        runner: MoveRunner,
+        shards: Shards,
+        register: MoveRegister,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._backend = backend
-        self._tasks = tasks
-        self._runner = runner
+        self._shards = shards
+        self._register = register
         self._clock = clock
 
     async def start_message_move_task(
@@ -73,7 +72,7 @@ class MoveService:
             target = self._arn(self._find(call, request.destination_arn, "DestinationArn"))
             _check_destination(arn, target)
             destination = str(target)
-        counts = await self._backend.submit(source.shard, CountMessages(source.number))
+        counts = await self._shards.submit(source.shard, CountMessages(source.number))
         assert isinstance(counts, Counts)
         task = MoveTask(
             str(uuid4()),
@@ -86,7 +85,8 @@ class MoveService:
             destination,
             rate_max,
         )
-        await self._runner.begin(task)
+        await self._register.sweep(lambda account, name: self._catalogue.find(account, name) is not None)
+        await self._register.begin(task)
         return operations.StartMessageMoveTaskResult(task_handle=_handle(task.id, arn))
 
     async def list_message_move_tasks(
@@ -97,7 +97,7 @@ class MoveService:
         )
         source = self._find(call, request.source_arn or "", "SourceArn")
         length_max = request.max_results or limits.MOVE_TASK_RESULTS_DEFAULT
-        tasks = await self._tasks.of(source.record.account, source.record.name)
+        tasks = await self._register.of(source.record.account, source.record.name)
         return operations.ListMessageMoveTasksResult(
             results=[_show(task, self._arn(source)) for task in tasks[:length_max]]
         )
@@ -107,14 +107,14 @@ class MoveService:
     ) -> operations.CancelMessageMoveTaskResult:
         task_id, arn = _read_handle(request.task_handle or "")
         source = self._find(call, arn, "SourceArn")
-        move = self._runner.move_of(source)
-        if move is None or move.task.id != task_id or not move.task.is_active:
-            tasks = await self._tasks.of(source.record.account, source.record.name)
-            if task_id in (task.id for task in tasks):
-                raise ResourceNotFoundException("Only active tasks can be cancelled.")
+        tasks = await self._register.of(source.record.account, source.record.name)
+        task = next((each for each in tasks if each.id == task_id), None)
+        if task is None:
             raise ResourceNotFoundException("Task does not exist.")
-        await self._runner.cancel(move)
-        return operations.CancelMessageMoveTaskResult(approximate_number_of_messages_moved=move.task.moved)
+        cancelled = await self._register.cancel(task)
+        if cancelled is None:
+            raise ResourceNotFoundException("Only active tasks can be cancelled.")
+        return operations.CancelMessageMoveTaskResult(approximate_number_of_messages_moved=cancelled.moved)
 
     def _arn(self, queue: Queue) -> QueueArn:
         return QueueArn(self._settings.region, queue.record.account, queue.record.name)

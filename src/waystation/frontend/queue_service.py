@@ -2,18 +2,17 @@
 
 A queue exists once the catalogue has it. Its shard hears of it before that, and
 of its end after: whatever a crash leaves in between, no client can have seen,
-and `reconcile` clears it up at the next start.
+and the `Reconciler` clears it up.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
 import msgspec
 
-from waystation.backend.backend import Backend
+from waystation.backend.interface import Shards
 from waystation.frontend import queue_attributes
 from waystation.frontend.arns import QueueArn
 from waystation.frontend.calls import Call, change_queue, find_queue, queue_url
@@ -34,8 +33,6 @@ from waystation.protocol.errors import (
 )
 from waystation.queues import commands
 
-_logger = logging.getLogger(__name__)
-
 
 class QueueService:
     """Handlers of the operations on queues. Errors are those that the API Reference lists for each."""
@@ -44,12 +41,12 @@ class QueueService:
         self,
         settings: ServiceSettings,
         catalogue: Catalogue,
-        backend: Backend,
+        shards: Shards,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._backend = backend
+        self._shards = shards
         self._clock = clock
 
     async def create_queue(
@@ -77,18 +74,18 @@ class QueueService:
         self, account: str, name: str, attributes: dict[str, str], tags: dict[str, str]
     ) -> Queue:
         """Create the queue, or find the one that somebody else has just created."""
-        shard = self._backend.place(name)
+        shard = self._shards.place(name)
         now_s = int(self._clock())
         merged = queue_attributes.merge_attributes({}, attributes)
         record = QueueRecord(name, account, now_s, now_s, shard, 0, merged, tags)
         if "DeduplicationScope" in merged:
             record = msgspec.structs.replace(record, deduplication_scope=merged["DeduplicationScope"])
-        made = await self._backend.submit(shard, commands.CreateQueue(shard_settings(record, 0)))
+        made = await self._shards.submit(shard, commands.CreateQueue(shard_settings(record, 0)))
         assert isinstance(made, commands.QueueId)
         try:
             return await self._catalogue.create(msgspec.structs.replace(record, number=made.queue))
         except Conflict:
-            await self._backend.submit(shard, commands.DeleteQueue(made.queue))
+            await self._shards.submit(shard, commands.DeleteQueue(made.queue))
             queue = self._catalogue.find(account, name)
             if queue is None:  # created and deleted again meanwhile
                 self._check_reuse(account, name)
@@ -133,13 +130,13 @@ class QueueService:
         reuse_ms, now_ms = self._settings.name_reuse_s * 1_000, self._now_ms()
         if not await self._catalogue.delete(queue, tombstone_ms=now_ms if reuse_ms else None):
             raise QueueDoesNotExist
-        await self._backend.submit(queue.shard, commands.DeleteQueue(queue.number))
+        await self._shards.submit(queue.shard, commands.DeleteQueue(queue.number))
         await self._catalogue.sweep(now_ms - reuse_ms)
 
     async def purge_queue(self, call: Call, request: operations.PurgeQueueRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
         interval_ms = self._settings.purge_interval_s * 1_000
-        await self._backend.submit(queue.shard, commands.PurgeQueue(queue.number, interval_ms))
+        await self._shards.submit(queue.shard, commands.PurgeQueue(queue.number, interval_ms))
 
     async def get_queue_attributes(
         self, call: Call, request: operations.GetQueueAttributesRequest
@@ -157,7 +154,7 @@ class QueueService:
         return operations.GetQueueAttributesResult(attributes=shown)
 
     async def _shown_attributes(self, queue: Queue) -> dict[str, str]:
-        counts = await self._backend.submit(queue.shard, commands.CountMessages(queue.number))
+        counts = await self._shards.submit(queue.shard, commands.CountMessages(queue.number))
         assert isinstance(counts, commands.Counts)
         record = queue.record
         return {
@@ -182,34 +179,7 @@ class QueueService:
         await self._configure(await change_queue(self._catalogue, queue, change))
 
     async def _configure(self, queue: Queue) -> None:
-        await self._backend.submit(queue.shard, commands.ConfigureQueue(queue.number, queue.settings()))
-
-    async def reconcile(self) -> None:
-        """At start: make the shards' queues those of the catalogue, with the catalogue's settings."""
-        known = {(queue.shard, queue.number): queue for queue in self._catalogue.queues()}
-        for shard in self._backend.shards:
-            for number, state in list(shard.state.queues.items()):
-                queue = known.pop((shard.number, number), None)
-                if queue is None:
-                    await self._backend.submit(shard.number, commands.DeleteQueue(number))
-                elif state.settings != msgspec.structs.replace(
-                    queue.settings(), revision=state.settings.revision
-                ):
-                    await self._configure(queue)
-        for queue in known.values():
-            await self._restore(queue)
-
-    async def _restore(self, queue: Queue) -> None:
-        """Give a queue that its shard does not know a new, empty place."""
-        # No crash leads here: one of the files is from another time than the other.
-        _logger.error(
-            "queue is missing in its shard, so its messages are lost",
-            extra={"queue": queue.record.name, "shard": queue.shard},
-        )
-        made = await self._backend.submit(queue.shard, commands.CreateQueue(queue.settings()))
-        assert isinstance(made, commands.QueueId)
-        number = made.queue
-        await self._catalogue.update(queue, lambda record: msgspec.structs.replace(record, number=number))
+        await self._shards.submit(queue.shard, commands.ConfigureQueue(queue.number, queue.settings()))
 
 
 def _check_name(name: str, is_fifo: bool) -> None:

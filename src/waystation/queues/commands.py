@@ -1,8 +1,9 @@
 """What may be asked of the queues of a shard, and what is answered.
 
 Commands are imperative and plain data, so that a FrontEnd in another process
-can send them. Every time is in milliseconds and every default is already
-resolved: the state machine knows no wire format and reads no clock.
+can send them, and be answered: tags and the order of fields never change. Every
+time is in milliseconds and every default is already resolved: the state machine
+knows no wire format and reads no clock.
 """
 
 from __future__ import annotations
@@ -179,23 +180,34 @@ class CountMessages(msgspec.Struct, frozen=True, array_like=True, tag=9):
     queue: int
 
 
-class QueueId(msgspec.Struct, frozen=True):
+class CountAside(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Ask how many messages are set aside for a target; answered with `Aside`."""
+
+    queue: int
+    target: str
+
+
+class ListQueues(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Ask which queues the shard has; answered with `Queues`."""
+
+
+class QueueId(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """The number of a queue in its shard: from 1, never used twice."""
 
     queue: int
 
 
-class Done(msgspec.Struct, frozen=True):
+class Done(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """It is done; there is nothing more to tell."""
 
 
-class Sent(msgspec.Struct, frozen=True, gc=False):
+class Sent(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """The sequences of the messages, in the order of the entries; of a duplicate, those of the first."""
 
     sequences: list[int]
 
 
-class ReceivedMessage(msgspec.Struct, gc=False):
+class ReceivedMessage(msgspec.Struct, array_like=True, gc=False):
     """A message as one receive hands it out. `record` is where its envelope lies in the log."""
 
     sequence: int
@@ -207,7 +219,7 @@ class ReceivedMessage(msgspec.Struct, gc=False):
     envelope: bytes = b""
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """At most as many messages as were asked for, oldest first; maybe none."""
 
     queue: int
@@ -232,13 +244,13 @@ class Outcome(IntEnum):
     """FIFO only: the receipt proves nothing any more, as its visibility timeout is over."""
 
 
-class Outcomes(msgspec.Struct, frozen=True):
+class Outcomes(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """What became of each entry, in the order asked."""
 
     outcomes: list[Outcome]
 
 
-class Counts(msgspec.Struct, frozen=True):
+class Counts(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Messages that are visible, in flight, and delayed. Expired ones may be counted for a while.
 
     Those set aside and not yet taken over count as in flight.
@@ -249,11 +261,23 @@ class Counts(msgspec.Struct, frozen=True):
     delayed: int
 
 
-class Moved(msgspec.Struct, frozen=True):
+class Moved(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """So many messages were set aside; whether more are visible, maybe not yet read from the log."""
 
     messages: int
     remaining: bool
+
+
+class Aside(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """So many messages are set aside, and neither taken over nor shown again."""
+
+    messages: int
+
+
+class Queues(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The settings of each queue, by number."""
+
+    settings: dict[int, QueueSettings]
 
 
 QueueCommand: TypeAlias = (
@@ -269,6 +293,7 @@ QueueCommand: TypeAlias = (
     | MoveMessages
     | ReturnMessages
     | CountMessages
+    | CountAside
 )
-Command: TypeAlias = CreateQueue | QueueCommand
-Answer: TypeAlias = QueueId | Done | Sent | Received | Outcomes | Moved | Counts
+Command: TypeAlias = CreateQueue | ListQueues | QueueCommand
+Answer: TypeAlias = QueueId | Done | Sent | Received | Outcomes | Moved | Counts | Aside | Queues

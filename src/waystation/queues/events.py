@@ -19,10 +19,15 @@ from waystation.queues.commands import Arrival, Entry, QueueSettings
 
 
 class EpochStarted(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """An owner has taken the shard over: the first event of each owner's records."""
+    """An owner has taken the shard over: the first event of each owner's records.
+
+    `owner` is like that of nobody else, so that no two owners ever write the same record:
+    one whose append was left in doubt tells by the bytes whether what it finds is its own.
+    """
 
     at_ms: int
     epoch: int
+    owner: str = ""
 
 
 class QueueCreated(msgspec.Struct, frozen=True, array_like=True, tag=2):

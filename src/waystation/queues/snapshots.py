@@ -85,13 +85,14 @@ class _Snapshot(msgspec.Struct, array_like=True):
     epoch: int
     next_queue: int
     queues: list[_SavedQueue]
+    owner: str = ""
 
 
 def to_snapshot(state: ShardState) -> bytes:
     """The whole state, for `from_snapshot`."""
     queues = [_save(queue) for queue in state.queues.values()]
     return msgspec.msgpack.encode(
-        _Snapshot(SNAPSHOT_VERSION, state.now_ms, state.epoch, state.next_queue, queues)
+        _Snapshot(SNAPSHOT_VERSION, state.now_ms, state.epoch, state.next_queue, queues, state.owner)
     )
 
 
@@ -178,6 +179,7 @@ def from_snapshot(payload: bytes) -> ShardState:
         raise ValueError(f"snapshot version {snapshot.version} is unknown to this program")
     state = ShardState()
     state.now_ms, state.epoch, state.next_queue = snapshot.now_ms, snapshot.epoch, snapshot.next_queue
+    state.owner = snapshot.owner
     for saved in snapshot.queues:
         state.queues[saved.number] = _restore(saved, snapshot.now_ms)
     return state

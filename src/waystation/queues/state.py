@@ -36,6 +36,8 @@ class ShardState:
     def __init__(self) -> None:
         self.now_ms = 0
         self.epoch = 0
+        self.owner = ""
+        """Who began the epoch; empty for one of an older version."""
         self.next_queue = 1
         self.queues: dict[int, Queue] = {}
 
@@ -58,7 +60,7 @@ class ShardState:
         """What a command leads to now.
 
         Raises:
-            QueueDoesNotExist: unless the command is `CreateQueue` or `DeleteQueue`.
+            QueueDoesNotExist: unless the command is `CreateQueue`, `DeleteQueue` or `ListQueues`.
             OverLimit, PurgeQueueInProgress: as the queue says.
         """
         return _DECIDE[type(command)](self, command)
@@ -140,6 +142,14 @@ class ShardState:
         queue.advance(self.now_ms)
         return Decision((), queue.counts(self.now_ms))
 
+    def _count_aside(self, command: commands.CountAside) -> Decision:
+        targets = self.queue(command.queue).aside_targets.values()
+        return Decision((), commands.Aside(list(targets).count(command.target)))
+
+    def _list(self, command: commands.ListQueues) -> Decision:
+        settings = {number: queue.settings for number, queue in self.queues.items()}
+        return Decision((), commands.Queues(settings))
+
     # Applying
 
     def apply(self, event: Event, record: int) -> None:
@@ -153,7 +163,7 @@ class ShardState:
         _APPLY[type(event)](self, event, record)
 
     def _start_epoch(self, event: events.EpochStarted) -> None:
-        self.epoch = event.epoch
+        self.epoch, self.owner = event.epoch, event.owner
 
     def _skip_numbers(self, event: events.NumbersSkipped) -> None:
         self.next_queue += event.queues
@@ -221,6 +231,8 @@ _DECIDE: dict[type, Callable[[ShardState, Any], Decision]] = {
     commands.MoveMessages: ShardState._move,
     commands.ReturnMessages: ShardState._return,
     commands.CountMessages: ShardState._count,
+    commands.CountAside: ShardState._count_aside,
+    commands.ListQueues: ShardState._list,
 }
 
 _APPLY: dict[type, Callable[[ShardState, Any, int], None]] = {
