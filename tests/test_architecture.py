@@ -12,9 +12,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "waystation"
 FILE_LINES_MAX = 500
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "cli": {"backend", "frontend", "log", "metadata", "protocol", "queues", "telemetry"},
+    "cli": {"backend", "cluster", "frontend", "log", "metadata", "protocol", "queues", "telemetry"},
     "frontend": {"backend", "log", "metadata", "protocol", "queues", "telemetry"},
     "backend": {"log", "metadata", "protocol", "queues", "telemetry"},
+    "cluster": {"backend", "log", "metadata", "protocol", "queues", "telemetry"},
     "metadata": {"log", "protocol", "queues", "telemetry"},
     "queues": {"protocol.errors", "protocol.limits"},
     "log": {"protocol"},

@@ -1,0 +1,1 @@
+"""Which node serves which shard, and the calls between nodes."""
