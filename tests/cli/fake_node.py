@@ -28,6 +28,7 @@ class FakeNode:
     fails_to_stop_with: Exception | None = None
     starts_for_ever: bool = False
     stops_for_ever: bool = False
+    failure: str | None = None
     stops: int = 0
 
     async def start(self) -> None:

@@ -21,7 +21,7 @@ from tests.cli.fake_node import FakeNode
 from tests.server import running
 from waystation import __version__
 from waystation.cli.errors import CannotStart, ExitCode
-from waystation.cli.main import main
+from waystation.cli.main import COMMANDS, main
 from waystation.cli.serve import raise_file_limit
 
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
@@ -83,7 +83,7 @@ def test_the_module_is_the_command() -> None:
 def test_help_names_the_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == ExitCode.STOPPED
     text = capsys.readouterr().out
-    assert all(f"\n  {command}  " in text for command in ("serve", "backup", "restore", "check"))
+    assert all(f"\n  {command}  " in text for command in COMMANDS)
 
 
 def test_help_of_serve_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,8 +109,8 @@ def test_help_of_serve_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "a command is needed: serve, backup, restore or check"),
-        (["sevre"], "command sevre is not known; there are: serve, backup, restore and check"),
+        ([], "a command is needed: serve, backup, restore, check or cluster"),
+        (["sevre"], "command sevre is not known; there are: serve, backup, restore, check and cluster"),
         (["serve", "--prot", "1"], "flag --prot is not known; did you mean --port?"),
     ],
 )
@@ -157,6 +157,19 @@ def test_a_node_that_does_not_stop_cleanly_is_a_failure(capsys: pytest.CaptureFi
 
     assert run_until_it_fails(node) == ExitCode.FAILED
     assert "waystation: could not stop cleanly: RuntimeError: second\n" in capsys.readouterr().err
+
+
+def test_a_node_that_could_not_go_on_is_a_failure_though_it_stopped_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class FailingNode(FakeNode):
+        async def start(self) -> None:
+            self.failure = "another process is node n1 already"
+            signal.raise_signal(signal.SIGTERM)
+
+    assert run_until_it_fails(FailingNode()) == ExitCode.FAILED
+    expected = "waystation: stopped, because it could not go on: another process is node n1 already\n"
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -25,6 +25,7 @@ A self-hosted, durable message queue that speaks the Amazon SQS API.
   backup   copy a data directory, also while a node runs on it
   restore  make a new data directory from a backup
   check    verify a data directory or a backup
+  cluster  make a cluster of many machines, look at it, or try one out on this machine
 """
 
 _DESCRIPTION = """\
@@ -39,13 +40,17 @@ examples:
       for other machines, over TLS
   waystation serve --port 0 --no-auth --data-dir "$(mktemp -d)"
       for a test: a free port, any credentials, data that nobody needs
+  waystation serve --cluster nats://10.0.0.1:4222,nats://10.0.0.2:4222 \\
+                   --host 10.0.0.1 --transport.listen 10.0.0.1:9326
+      as one node of a cluster, see `waystation cluster --help`
 """
 
 _EPILOG = """\
 data directory:
   Holds all that must survive a restart: messages, queues and the root access key. An answered
   request is on its disk. `waystation backup` copies it while the node runs; to start anew, remove
-  it. A second node on the same directory refuses to start.
+  it. A second node on the same directory refuses to start. A node of a cluster keeps nothing in it:
+  all that must survive is on the NATS servers.
 
 environment:
   Each flag has a variable: its name in capitals after WAYSTATION_, with _ for . and -, such as

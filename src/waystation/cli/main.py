@@ -15,7 +15,7 @@ from waystation.cli.settings import Settings, load_settings
 if TYPE_CHECKING:
     from waystation.cli.serve import Runnable
 
-COMMANDS = ("serve", "backup", "restore", "check")
+COMMANDS = ("serve", "backup", "restore", "check", "cluster")
 
 
 def main(
@@ -51,6 +51,10 @@ def _dispatch(arguments: Sequence[str], make_node: Callable[[Settings], Runnable
             from waystation.cli.commands import run_command
 
             return run_command(name, flags)
+        case ["cluster", *rest]:
+            from waystation.cli.cluster_commands import run_cluster_command
+
+            return run_cluster_command(rest)
         case ["--version" | "-V"]:
             print(f"waystation {__version__}")
         case ["--help" | "-h" | "help"]:
@@ -75,7 +79,11 @@ def _serve(flags: Sequence[str], make_node: Callable[[Settings], Runnable] | Non
     from waystation.cli.serve import run
     from waystation.telemetry.logs import configure_logs
 
-    if make_node is None:
+    if make_node is None and settings.nats.servers:
+        from waystation.cli.cluster_node import ClusterNode
+
+        make_node = ClusterNode
+    elif make_node is None:
         from waystation.cli.node import Node
 
         make_node = Node

@@ -29,6 +29,7 @@ _SHORT_NAMES = {
     "service.account": "account",
     "service.region": "region",
     "auth.enabled": "no-auth",
+    "nats.servers": "cluster",
     "telemetry.log_level": "log-level",
     "telemetry.log_format": "log-format",
 }
@@ -123,15 +124,16 @@ def _variable(name: str) -> str:
 
 
 def _field_docstrings(branch: type) -> dict[str, str]:
-    """The string below each field. Python drops them, so they are read from the source."""
-    [definition] = ast.parse(textwrap.dedent(inspect.getsource(branch))).body
-    assert isinstance(definition, ast.ClassDef)
+    """The string below each field, also of its bases. Python drops them, so they are read from the source."""
     found = {}
-    for statement, below in zip(definition.body, definition.body[1:], strict=False):
-        match statement, below:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                found[name] = " ".join(text.split())
+    for each in (base for base in branch.__mro__ if is_dataclass(base)):
+        [definition] = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        assert isinstance(definition, ast.ClassDef)
+        for statement, below in zip(definition.body, definition.body[1:], strict=False):
+            match statement, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = " ".join(text.split())
     return found

@@ -12,6 +12,7 @@ from waystation.frontend.access_keys import RootKeyError, load_or_create_root_ke
 from waystation.frontend.auth import AccessKey, Authenticator, Caller
 from waystation.frontend.data_plane import DataPlane
 from waystation.frontend.http import HttpServer
+from waystation.frontend.settings import HttpSettings
 from waystation.log.errors import LogDamaged
 from waystation.log.interface import Log
 from waystation.log.sqlite import SqliteLog
@@ -32,17 +33,16 @@ class Node:
         self.root_key: AccessKey | None = None
         self.root_key_created = False
         self.port = 0
+        self.failure: str | None = None
         self._lock: int | None = None
+        self._store: SqliteMetadataStore | None = None
         self._plane: DataPlane | None = None
         self._server: HttpServer | None = None
 
     @property
     def url(self) -> str:
         """Where clients on this machine reach it."""
-        http = self._settings.http
-        scheme = "https" if http.tls_certificate else "http"
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return url_of(self._settings.http, self.port)
 
     async def start(self) -> None:
         """Recover and serve.
@@ -72,20 +72,30 @@ class Node:
         if not metadata.exists() and shard_files(directory):
             # A new, empty catalogue would have every queue dropped as one that nobody knows.
             raise LogDamaged(f"{metadata} is missing; restore it, or all queues and messages are lost")
+        self._store = SqliteMetadataStore(metadata)
         self._plane = DataPlane(
             settings.service,
             settings.backend,
-            SqliteMetadataStore(metadata),
+            self._store,
             lambda catalogue: self._logs(directory, catalogue),
         )
         await self._start_plane(self._plane, directory)
-        self._server = HttpServer(settings.http, self._plane.handle)
+        self.port = await self._let_clients_in(self._plane)
+
+    async def _let_clients_in(self, plane: DataPlane) -> int:
+        """Listen; returns the port."""
+        self._server = HttpServer(self._settings.http, plane.handle)
         await self._server.start()
-        self.port = self._server.port
+        return self._server.port
+
+    async def _see_clients_out(self) -> None:
+        """Return when all have been answered."""
+        if self._server is not None:
+            await self._server.stop()
 
     async def _start_plane(self, plane: DataPlane, directory: Path) -> None:
         try:
-            await plane.start(self._authenticator())
+            await plane.start(authenticator(self._settings, self.root_key))
         except LogDamaged as error:
             if plane.backend is None:
                 raise
@@ -107,20 +117,27 @@ class Node:
                 raise LogDamaged(f"{path} is missing; restore it, or the messages in it are lost")
         return [SqliteLog(path, self._settings.log) for path in paths]
 
-    def _authenticator(self) -> Authenticator:
-        key = self.root_key
-        anonymous = None if key is not None else Caller(self._settings.service.account, "anonymous")
-        keys = {key.id: key} if key is not None else {}
-        return Authenticator(self._settings.auth, keys.get, anonymous=anonymous)
-
     async def stop(self) -> None:
         """Answer what can be answered, then stop. What was acknowledged is on disk."""
         if self._plane is not None:
             self._plane.drain()
-        if self._server is not None:
-            await self._server.stop()
+        await self._see_clients_out()
         if self._plane is not None:
             await self._plane.stop()
         if self._lock is not None:
             os.close(self._lock)
         self._server = self._plane = self._lock = None
+
+
+def url_of(http: HttpSettings, port: int) -> str:
+    """Where clients on this machine reach a server with these settings."""
+    scheme = "https" if http.tls_certificate else "http"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def authenticator(settings: Settings, key: AccessKey | None) -> Authenticator:
+    """Knows one key; without it, believes everybody."""
+    anonymous = None if key is not None else Caller(settings.service.account, "anonymous")
+    keys = {key.id: key} if key is not None else {}
+    return Authenticator(settings.auth, keys.get, anonymous=anonymous)

@@ -52,6 +52,10 @@ class Runnable(Protocol):
     def root_key_created(self) -> bool:
         """This start made `root_key`: nobody knows it yet."""
 
+    @property
+    def failure(self) -> str | None:
+        """Why it has asked for a stop itself, by SIGTERM; `None` unless it has."""
+
     async def start(self) -> None:
         """Return once requests are answered. Raises `CannotStart` or `OSError`."""
 
@@ -63,7 +67,7 @@ def run(node: Runnable, settings: Settings) -> ExitCode:
     """Run a node until SIGTERM or SIGINT; from then on it stops, and a second signal ends the process.
 
     Returns:
-        `STOPPED` after a signal; `FAILED` when the node could not start, or not stop cleanly.
+        `STOPPED` after a signal; `FAILED` when the node could not start, go on, or stop cleanly.
     """
     # SQLite makes its files readable by everybody, and the directory may be one that others made.
     os.umask(0o077)
@@ -93,6 +97,9 @@ async def _run(node: Runnable, settings: Settings) -> ExitCode:
     except Exception as error:
         logger.exception("node did not stop cleanly")
         tell(f"could not stop cleanly: {type(error).__name__}: {error}")
+        return ExitCode.FAILED
+    if node.failure is not None:
+        tell(f"stopped, because it could not go on: {node.failure}")
         return ExitCode.FAILED
     logger.info("node stopped")
     return code

@@ -23,8 +23,10 @@ from waystation.cli.flags import read_flags
 from waystation.cli.names import Setting, settings_of
 from waystation.cli.rules import broken_rules
 from waystation.cli.sources import CONFIG_VARIABLE, Given, read_environment, read_file, shown
+from waystation.cluster.settings import ClusterSettings, RoutingSettings
+from waystation.cluster.transport_settings import TransportSettings
 from waystation.frontend.settings import AuthSettings, HttpSettings, ServiceSettings
-from waystation.log.settings import LogSettings
+from waystation.log.settings import LogSettings, NatsSettings
 from waystation.telemetry.settings import TelemetrySettings
 
 
@@ -49,12 +51,20 @@ class Settings:
     force_no_auth: bool = False
     """Lets a node without authentication listen beyond loopback: whoever reaches it owns every queue."""
 
+    node_id: str | None = None
+    """Name of this node in its cluster, the same at each start: letters, digits, dots, - and _. Without it,
+    the machine's host name."""
+
     root: RootKeySettings = field(default_factory=RootKeySettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     service: ServiceSettings = field(default_factory=ServiceSettings)
     backend: BackendSettings = field(default_factory=BackendSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    nats: NatsSettings = field(default_factory=NatsSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    transport: TransportSettings = field(default_factory=TransportSettings)
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
 
