@@ -155,6 +155,17 @@ def running(data_dir: Path, *flags: str, log: Path | None = None) -> Iterator[Se
         server.kill()
 
 
+def cluster(command: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run `waystation cluster` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "waystation", "cluster", command, *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def arn(url: str, *, account: str = ACCOUNT, region: str = REGION) -> str:
     """The ARN of the queue of a URL, or of a name."""
     return f"arn:aws:sqs:{region}:{account}:{url.rpartition('/')[2]}"

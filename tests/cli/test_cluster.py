@@ -13,21 +13,11 @@ from typing import Any
 import pytest
 
 from tests.nats_server import nats_servers
-from tests.server import NAMES_ARE_FREE_AT_ONCE, Server, eventually
+from tests.server import NAMES_ARE_FREE_AT_ONCE, Server, cluster, eventually
 from waystation.cli.demo import Demo, find_nats_server
 from waystation.cli.main import main
 
 SHARDS = "4"
-
-
-def cluster(command: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "waystation", "cluster", command, *flags],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
