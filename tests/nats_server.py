@@ -132,6 +132,8 @@ class NatsServer:
     def pause(self) -> None:
         """Let it do nothing any more, while its connections stay: what a long stall looks like."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads have stopped
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)

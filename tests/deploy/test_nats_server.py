@@ -21,6 +21,10 @@ from nkeys import PREFIX_BYTE_USER, encode_seed
 
 from tests.deploy import parts
 from tests.server import eventually
+from waystation.log.jetstream import create_log_streams
+from waystation.log.nats import NatsConnection
+from waystation.log.nats_checks import check_servers
+from waystation.log.settings import NatsSettings
 
 NAMES = ("n1", "n2", "n3")
 
@@ -198,6 +202,29 @@ def test_the_system_account_has_no_streams(cluster: NatsCluster) -> None:
             await connection.close()
 
     assert json.loads(asyncio.run(look()))["server"]["cluster"] == "waystation"
+
+
+def test_a_node_finds_the_servers_set_up_as_they_have_to_be(cluster: NatsCluster) -> None:
+    """With its own key, over TLS: no more than `waystation.env` gives it."""
+    settings = NatsSettings(
+        servers=cluster.url,
+        nkey_file=cluster.keys / "node.nk",
+        tls_ca=cluster.certificates / "ca.pem",
+        tls_certificate=cluster.certificates / "n1.pem",
+        tls_key=cluster.certificates / "n1.key",
+    )
+
+    async def look() -> list[str]:
+        connection = NatsConnection(settings)
+        await connection.open()
+        try:
+            await check_servers(connection, settings)
+            await create_log_streams(connection, settings, 1)
+            return sorted(str(server["server_name"]) for server in await connection.servers())
+        finally:
+            await connection.close()
+
+    assert asyncio.run(look()) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("who", ["nobody", "a stranger"])

@@ -298,6 +298,29 @@ async def test_records_that_the_leader_says_are_truncated_are_read_where_they_ar
         assert await payloads(log) == [b"one", b"two", b"three"]
 
 
+@async_test
+async def test_a_record_that_a_replica_which_is_away_may_have_is_not_given_up(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(nats_url, deletable=True) as made:
+        log = await made.owner()
+        await append_all(log, b"one", b"two", b"three")
+        await made.api(f"STREAM.MSG.DELETE.{made.stream}", {"seq": 2})
+        connection = made.connections[-1]
+        api = connection.api
+
+        async def with_one_away(name: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+            answer = await api(name, *arguments, **options)
+            if name.startswith("STREAM.INFO."):
+                answer["cluster"] = {"leader": "n1", "replicas": [{"name": "n2", "offline": True}]}
+            return answer
+
+        monkeypatch.setattr(connection, "api", with_one_away)
+
+        with pytest.raises(LogUnavailable, match="that n2 may have"):
+            await log.read([2])
+
+
 # Amounts
 
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from nats.aio.msg import Msg
 
-from waystation.log.errors import LogDamaged
+from waystation.log.errors import LogDamaged, LogUnavailable
 from waystation.log.nats import (
     ApiFailure,
     NatsConnection,
@@ -85,11 +85,11 @@ class Replicas:
             is_gone: whether it need not be looked for any more.
 
         Returns:
-            What `verify` has made of it; None when no replica that can be reached has it.
+            What `verify` has made of it; None when no replica has it.
 
         Raises:
             LogDamaged: replicas have it, and none as it was written.
-            LogUnavailable: the leader has not answered in time.
+            LogUnavailable: the leader has not answered in time, or a replica that may have it is away.
         """
         search = _Search(self, verify, is_gone)
         retries = self._retries()
@@ -98,7 +98,7 @@ class Replicas:
         asked: set[str] = set()
         while True:
             try:
-                leader, others = await self._leader()
+                leader, others, away = await self._leader()
                 if search.is_over(await self.leaders(request), leader):
                     return search.found
                 asked.add(leader)
@@ -113,6 +113,8 @@ class Replicas:
                 await self._let_lead(others[0])
             except NatsFailure as failure:
                 await retries.after(failure)
+        if away:
+            raise LogUnavailable(f"Stream {self._stream} lacks a message that {', '.join(away)} may have.")
         if search.damage is not None:
             raise search.damage
         return None
@@ -146,12 +148,15 @@ class Replicas:
             return await self._connection.message_at(self._stream, int(str(request["seq"])))
         return await self._connection.last_message(self._stream, str(request["last_by_subj"]))
 
-    async def _leader(self) -> tuple[str, list[str]]:
-        """The names of the leader and of the other replicas that are there. Raises `NatsFailure`."""
+    async def _leader(self) -> tuple[str, list[str], list[str]]:
+        """The names of the leader, of the other replicas, and of those that are away."""
         information = await self._connection.api(f"STREAM.INFO.{self._stream}")
         cluster: dict[str, Any] = information.get("cluster", {})
-        others = [each for each in cluster.get("replicas", []) if not each.get("offline", False)]
-        return str(cluster.get("leader", "")), [str(each["name"]) for each in others]
+        others: list[str] = []
+        away: list[str] = []
+        for replica in cluster.get("replicas", []):
+            (away if replica.get("offline", False) else others).append(str(replica["name"]))
+        return str(cluster.get("leader", "")), others, away
 
     async def _let_lead(self, name: str) -> None:
         placement = {"placement": {"preferred": name}}
