@@ -14,9 +14,6 @@ from typing import Any
 from tests.crash.wires import NotHeard, Refused, Unknown, Wire
 from tests.histories.history import Act, Call, Change, Delete, Handed, History, Receive, Send
 
-WAITING_MAX = 150
-"""Senders pause while this many more were sent to their queue than deleted, or the end would take long."""
-
 LATE = ("available for visibility timeout change", "The receipt handle has expired", "isn't in flight")
 """What the server says of a handle whose time is over: no fault of anybody."""
 
@@ -31,6 +28,11 @@ class Shared:
     over: Event = field(default_factory=Event)
     open_acts: list[Act] = field(default_factory=list)
     """Nobody waits for them any more, but the server may still do them."""
+    goes_on: bool = False
+    """What a client gave up may still be done, whatever it heard: other processes than the one that it
+    talked to may be at it."""
+    waiting_max: int = 150
+    """Senders pause while so many more were sent to their queue than deleted, or the end would take long."""
     waiting: Counter[str] = field(default_factory=Counter)
     """Sent, and not deleted, more or less: in a queue and those that set messages aside for it."""
 
@@ -39,6 +41,13 @@ class Shared:
         end = self.history.queues[queue].dead_letters_to or queue
         self.waiting[end] += more
         return self.waiting[end]
+
+    def give_up(self, act: Act, *, may_go_on: bool) -> None:
+        """Nobody waits for it any more."""
+        if may_go_on or self.goes_on:
+            self.open_acts.append(act)
+        else:
+            act.ended_s = time.monotonic()
 
     def server_has_died(self) -> None:
         """What was open will not happen any more."""
@@ -62,6 +71,9 @@ class Place:
 class Client(Thread, ABC):
     """Repeats `act` until it is over. `errors` gets what no server may ever answer."""
 
+    pauses_s: tuple[float, ...] = (0, 0.005, 0.02)
+    """How long it may wait before it does the next thing."""
+
     def __init__(self, place: Place, wire: Wire, name: str, seed: str) -> None:
         super().__init__(name=name, daemon=True)
         self.place = place
@@ -78,7 +90,7 @@ class Client(Thread, ABC):
             while not self.shared.over.is_set():
                 self._wait()
                 self.act()
-                self.shared.over.wait(self.random.choice([0, 0.005, 0.02]))
+                self.shared.over.wait(self.random.choice(self.pauses_s))
         except BaseException as error:
             self.errors.append(f"{self.name}: {error!r}")
             raise
@@ -96,10 +108,9 @@ class Client(Thread, ABC):
         acts: list[Act] = []
 
         def sending() -> None:
-            now_s = time.monotonic()
             if acts:
-                acts[-1].ended_s = now_s
-            acts.append(Act(now_s))
+                self.shared.give_up(acts[-1], may_go_on=False)
+            acts.append(Act(time.monotonic()))
 
         answer = None
         try:
@@ -113,10 +124,7 @@ class Client(Thread, ABC):
             self._note_refusal(str(refusal))
         except Unknown as unknown:
             self.unknown += 1
-            if unknown.may_go_on:
-                self.shared.open_acts.append(acts[-1])
-            else:
-                acts[-1].ended_s = time.monotonic()
+            self.shared.give_up(acts[-1], may_go_on=unknown.may_go_on)
         for call in calls:
             call.acts += acts
             call.answer = acts[-1] if answer is not None else None
@@ -153,7 +161,7 @@ class Sender(Client):
     number = 0
 
     def act(self) -> None:
-        if self.shared.count(self.place.name, 0) > WAITING_MAX:
+        if self.shared.count(self.place.name, 0) > self.shared.waiting_max:
             self.shared.over.wait(0.02)
             return
         sends = [self.new_send() for _ in range(self.random.choice([1, 1, 2, 5, 10]))]

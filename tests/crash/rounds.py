@@ -34,9 +34,10 @@ from tests.crash.clients import (
     Sender,
     Shared,
 )
+from tests.crash.drain import Drain, drain
 from tests.crash.faults import ALL, DIE, SHORT, Call, FaultyServer, Storage
 from tests.crash.wires import BotoWire, ThinWire, Wire
-from tests.histories.history import Delete, History, QueueFacts, Violation
+from tests.histories.history import History, QueueFacts, Violation
 from tests.histories.verdict import report, violations
 from tests.server import arn, eventually
 
@@ -60,9 +61,6 @@ RECEIVES_MAX = 2
 ANSWERS = 3
 """That the clients of each queue get between two faults, at least: all shards serve."""
 SERVES_AGAIN_S = 20.0
-RESTS_S, RESTS_LOOKS = 1.5, 10
-"""How long nothing must change at the end: dead letters that had to wait are tried again after a second,
-and are counted in two places until then if they have arrived already."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -254,64 +252,19 @@ class Chapter:
     # The end
 
     def _drain(self) -> None:
-        """Count what is left when all has come to rest, then receive and delete it."""
         self.shared.over.clear()
         if self.storage is not None:
             self.storage.slow_down(sync_us=0, write_us=0)  # nothing more happens: no need to wait
-        keepers = {
-            name: Drain(place, ThinWire(self.server.url), "drain", self._seed)
-            for name, place in self._places.items()
-        }
-        seen: list[int] = []
-
-        def rests() -> bool:
-            seen.append(sum(keeper.count() for keeper in keepers.values()))
-            return len(seen) >= RESTS_LOOKS and len(set(seen[-RESTS_LOOKS:])) == 1
-
-        self._clients += keepers.values()
-        eventually(rests, within_s=30, every_s=RESTS_S / RESTS_LOOKS)
-        self.history.counted = seen[-1]
-
-        looks: list[int] = []
-
-        def is_empty() -> bool:
-            """Twice: what goes from queue to queue can be in neither as one looks at both."""
-            for keeper in keepers.values():
-                keeper.act()
-            looks.append(sum(keeper.count() for keeper in keepers.values()))
-            return looks[-2:] == [0, 0]
-
-        try:
-            eventually(is_empty, within_s=60)
-        except AssertionError:
-            counts = {name: keeper.count() for name, keeper in keepers.items()}
-            raise AssertionError(f"what is left cannot be received: {counts}") from None
+        keepers = [
+            Drain(place, ThinWire(self.server.url), "drain", self._seed) for place in self._places.values()
+        ]
+        self._clients += keepers
+        drain(self.history, keepers)
 
     def _look_for_queues(self) -> None:
         for founder in self._clients:
             if isinstance(founder, Founder):
                 founder.errors += founder.broken()
-
-
-class Drain(Receiver):
-    """Receives and deletes what is left, once what is hidden has shown itself."""
-
-    def act(self) -> None:
-        while received := self.receive(timeout_s=600, wait_s=0):
-            self.history.left += [handed for handed, _ in received]
-            entries = [{"ReceiptHandle": handle} for _, handle in received]
-            deletes = [
-                Delete(self.name, self.place.name, message_id=handed.message_id) for handed, _ in received
-            ]
-            self.history.deletes += deletes
-            deleted = self.ask_for_each("DeleteMessageBatch", deletes, entries)
-            assert len(deleted) == len(received)
-
-    def count(self) -> int:
-        answer = self.ask("GetQueueAttributes", [], AttributeNames=["All"])
-        assert answer is not None, "the server does not serve when all is well again"
-        names = ("", "NotVisible", "Delayed")
-        return sum(int(answer["Attributes"][f"ApproximateNumberOfMessages{name}"]) for name in names)
 
 
 # What happens

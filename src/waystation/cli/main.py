@@ -55,6 +55,10 @@ def _dispatch(arguments: Sequence[str], make_node: Callable[[Settings], Runnable
             from waystation.cli.cluster_commands import run_cluster_command
 
             return run_cluster_command(rest)
+        case ["frontend-process"]:  # what `serve --frontends` starts; not for people
+            from waystation.cli.frontend_process import run_frontend_process
+
+            return run_frontend_process()
         case ["--version" | "-V"]:
             print(f"waystation {__version__}")
         case ["--help" | "-h" | "help"]:
@@ -83,6 +87,10 @@ def _serve(flags: Sequence[str], make_node: Callable[[Settings], Runnable] | Non
         from waystation.cli.cluster_node import ClusterNode
 
         make_node = ClusterNode
+    elif make_node is None and settings.frontends:
+        from waystation.cli.frontends import SplitNode
+
+        make_node = SplitNode
     elif make_node is None:
         from waystation.cli.node import Node
 

@@ -29,9 +29,13 @@ _SECRET = re.compile(r"[!-~]{8,128}")
 
 _OPEN_TO_ALL = "which lets all who reach it read and delete messages; --force-no-auth allows it all the same"
 
+FRONTENDS_MAX = 64
+"""Far more than one backend can keep busy."""
+
 # Numbers that may be zero; all others are limits and times that only make sense above it.
 _ZERO_ALLOWED = frozenset(
     {
+        "frontends",
         "http.port",
         "http.shutdown_grace_s",
         "auth.clock_skew_max_s",
@@ -52,6 +56,7 @@ def broken_rules(settings: Settings, values: Mapping[str, object]) -> Rule:
         The key of a setting, and a phrase that says what is allowed ("must be …").
     """
     yield from _numbers(values)
+    yield from _front_ends(settings)
     yield from _addresses(settings)
     yield from _tls(settings)
     yield from _trust(settings)
@@ -74,6 +79,13 @@ def _numbers(values: Mapping[str, object]) -> Rule:
             yield key, "must be finite"
         elif value < 0 or (value == 0 and key not in _ZERO_ALLOWED):
             yield key, "must be 0 or more" if key in _ZERO_ALLOWED else "must be more than 0"
+
+
+def _front_ends(settings: Settings) -> Rule:
+    if settings.frontends > FRONTENDS_MAX:
+        yield "frontends", f"must be at most {FRONTENDS_MAX}"
+    if settings.frontends and settings.nats.servers:
+        yield "frontends", "must be 0 with --cluster, where more nodes use more cores"
 
 
 def _addresses(settings: Settings) -> Rule:

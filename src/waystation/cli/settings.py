@@ -51,6 +51,10 @@ class Settings:
     force_no_auth: bool = False
     """Lets a node without authentication listen beyond loopback: whoever reaches it owns every queue."""
 
+    frontends: int = 0
+    """FrontEnd processes that share the port, so that HTTP uses as many cores; all limits in [http] are those
+    of each. With 0, one process does everything."""
+
     node_id: str | None = None
     """Name of this node in its cluster, the same at each start: letters, digits, dots, - and _. Without it,
     the machine's host name."""
