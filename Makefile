@@ -21,7 +21,7 @@ DEV_READY := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format bench soak simulate crash lock clean
+.PHONY: help serve test lint format bench soak simulate crash jepsen lock clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,7 +30,7 @@ serve: $(SERVE_READY) ## Run a node; flags go in ARGS, as in: make serve ARGS='-
 	@exec $(VENV)/bin/waystation serve $(ARGS)
 
 test: $(DEV_READY) ## Run the tests; PYTEST_ARGS picks some, as in: make test PYTEST_ARGS='tests/cli -x'
-	@$(RUN) pytest $(PYTEST_ARGS)
+	@$(RUN) pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(DEV_READY) ## Check style, format and types
 	@$(RUN) ruff check .
@@ -52,6 +52,10 @@ simulate: $(DEV_READY) ## Run SEEDS random histories in virtual time, with crash
 
 crash: $(DEV_READY) ## Let ROUNDS things happen to a loaded server: kills, bad disks, losses of power; a second each
 	@$(RUN) tests.crash.run --rounds $(ROUNDS) $(ARGS)
+
+jepsen: ROUNDS = 3
+jepsen: $(DEV_READY) ## Let every fault happen ROUNDS times to a cluster of real processes; Linux, as root; 30 s each
+	@$(RUN) tests.jepsen.run --rounds $(ROUNDS) $(ARGS)
 
 lock: $(DEV_READY) ## Write constraints/ anew after pyproject.toml changed; LOCK_ARGS=--upgrade takes new releases
 	@$(COMPILE) --extra dev --output-file constraints/dev.txt
