@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -140,6 +141,28 @@ async def test_cancelling_in_the_moment_of_success_answers_nobody(
     del call, future, wait  # asyncio complains of forgotten errors when the future goes
     assert complaints == []
     assert caplog.records == []
+
+
+@on_each_loop
+async def test_what_fails_for_a_handler_that_was_cancelled_is_nobodys_any_more() -> None:
+    """A `gather` that is cancelled gets the error of the first of its parts that ends."""
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def wait() -> None:
+        await asyncio.gather(first, second)
+
+    call = start(wait, [])
+    first.set_exception(KeyError("gone"))
+    call.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    del call
+    first = second = asyncio.get_running_loop().create_future()  # asyncio complains when they go
+    gc.collect()
+
+    assert complaints == []
 
 
 @on_each_loop

@@ -73,7 +73,9 @@ class Call:
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.remove_done_callback(self._step)
-            awaited.cancel()  # If it is done already, this keeps asyncio from logging a forgotten error.
+            # An error that it has, or that a `gather` gets of this, is nobody's any more.
+            awaited.add_done_callback(_look_at)
+            awaited.cancel()
         self._advance(asyncio.CancelledError())
 
     def _step(self, future: _Future) -> None:
@@ -111,6 +113,12 @@ class Call:
             awaited.set_result(None)
         self._awaited = awaited
         awaited.add_done_callback(self._step)
+
+
+def _look_at(future: _Future) -> None:
+    """Keeps asyncio from logging an error that nobody has asked for."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _failed(error: BaseException) -> Response:
