@@ -275,8 +275,8 @@ _STAFF: tuple[tuple[type[Client], str], ...] = (
 
 
 def _breaks_a_promise(error_line: str) -> bool:
-    """As every error of ours says, but for a log that failed; what asyncio calls an error need not."""
-    return " waystation." in error_line and " waystation.backend.shard: shard failed" not in error_line
+    """As every error of ours says; what asyncio calls an error need not."""
+    return " waystation." in error_line
 
 
 def _sdk(url: str) -> Any:

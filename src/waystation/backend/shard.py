@@ -171,7 +171,13 @@ class Shard:
                 for failure in failures.exceptions:
                     if isinstance(failure, kind):
                         raise failure from None
-            _logger.error("shard failed", extra={"shard": self.number}, exc_info=failures.exceptions[0])
+            failure = failures.exceptions[0]
+            if isinstance(failure, LogUnavailable):
+                # Nothing that was promised is broken: who waits is told that the outcome is unknown.
+                facts = {"shard": self.number, "reason": str(failure)}
+                _logger.warning("log is unavailable", extra=facts)
+            else:
+                _logger.error("shard failed", extra={"shard": self.number}, exc_info=failure)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a part of this life of the state; when one part fails, all end."""

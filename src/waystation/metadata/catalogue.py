@@ -128,8 +128,8 @@ class Catalogue:
                         # The watch is in order: nothing older about this queue can come any more.
                         del self._gone[_split(change.key)]
                 return
-            except MetadataUnavailable:
-                _logger.warning("the watch on the catalogue was lost", exc_info=True)
+            except MetadataUnavailable as error:
+                _logger.warning("the watch on the catalogue was lost", extra={"reason": str(error)})
             # Of a store that tells its watches of everything at once, it was fresh until now.
             watch.confirmed_s = min(watch.confirmed_s, asyncio.get_running_loop().time())
             self._look_at_age()
