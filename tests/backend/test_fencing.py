@@ -17,6 +17,7 @@ from waystation.backend.errors import NotOwner, ShardUnavailable
 from waystation.backend.settings import BackendSettings
 from waystation.backend.shard import Shard
 from waystation.log.errors import Fenced, LogUnavailable
+from waystation.queues.commands import DeleteMessages, Receipt
 from waystation.queues.events import EpochStarted, decode_events, encode_events
 from waystation.queues.snapshots import from_snapshot, to_snapshot
 
@@ -66,6 +67,21 @@ async def owners(**settings: Any) -> AsyncIterator[tuple[Owner, Owner]]:
 def epochs(disk: SharedDisk) -> list[tuple[int, str]]:
     events = [event for _, data in sorted(disk.records.items()) for event in decode_events(data[32:-16])]
     return [(event.epoch, event.owner) for event in events if isinstance(event, EpochStarted)]
+
+
+@virtual_time
+async def test_an_owner_that_was_left_behind_confirms_no_delete_of_what_it_knows_nothing_of() -> None:
+    """The message was sent and received since: who has not heard of it sees nothing to delete."""
+    async with owners() as (first, second):
+        await second.start()
+        await second.send("sent since")
+        [message] = await second.receive()
+
+        delete = DeleteMessages(second.queue, [Receipt(message.sequence, message.receive_count)])
+        with pytest.raises(NotOwner):
+            await first.shard.submit(delete)
+        await second.shard.submit(delete)
+        assert isinstance(await first.ended(), Fenced)
 
 
 @virtual_time

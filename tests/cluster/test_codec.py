@@ -40,6 +40,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.integers(-(2**63), 2**63 - 1)
     if get_origin(kind) is list:
         return st.lists(values_of(get_args(kind)[0]), max_size=10)
+    if get_origin(kind) is tuple:
+        return st.tuples(*map(values_of, get_args(kind)))
     if get_origin(kind) is dict:
         return st.dictionaries(*map(values_of, get_args(kind)), max_size=10)
     if issubclass(kind, msgspec.Struct):

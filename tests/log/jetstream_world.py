@@ -78,7 +78,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(url: str, replicas: int = 1, *, deletable: bool = False) -> AsyncIterator[World]:
+async def world(
+    url: str, replicas: int = 1, *, records: int = 0, deletable: bool = False
+) -> AsyncIterator[World]:
     settings = NatsSettings(servers=url, prefix=f"test-{secrets.token_hex(6)}", replicas=replicas)
     made = World(settings)
     connection = await made.connect()
@@ -86,6 +88,10 @@ async def world(url: str, replicas: int = 1, *, deletable: bool = False) -> Asyn
         if deletable:
             await made.create_deletable()
         await create_log_streams(connection, settings, shards=1)
+        log = JetStreamLog(connection, settings, 0)
+        await log.open()
+        for number in range(records):
+            await log.append(b"%d" % number)
         yield made
     finally:
         await made.close()

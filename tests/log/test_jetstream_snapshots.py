@@ -15,6 +15,8 @@ from waystation.log.jetstream import JetStreamLog
 
 STATE = b"state" * 300_000
 """Three chunks."""
+RECORDS = 4
+"""A snapshot is of a record that is in the log."""
 
 
 def snapshot(position: int, payload: bytes = STATE) -> Snapshot:
@@ -39,7 +41,7 @@ async def purge(made: World, subject: str) -> None:
 async def test_a_snapshot_with_a_chunk_missing_is_damaged(
     nats_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log = await made.owner()
         await log.save_snapshot(snapshot(1))
         [_, second, _] = await chunks(made)
@@ -52,7 +54,7 @@ async def test_a_snapshot_with_a_chunk_missing_is_damaged(
 
 @async_test
 async def test_a_snapshot_with_a_chunk_that_is_not_what_was_written_is_damaged(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log = await made.owner()
         await log.save_snapshot(snapshot(1))
         [first, *_] = await chunks(made)
@@ -64,7 +66,7 @@ async def test_a_snapshot_with_a_chunk_that_is_not_what_was_written_is_damaged(n
 
 @async_test
 async def test_a_manifest_that_cannot_be_read_is_damage(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log = await made.owner()
         key = f"$KV.{made.settings.prefix}-manifests.shard.0"
         await made.connections[0].publish(key, b"{}", {})
@@ -75,7 +77,7 @@ async def test_a_manifest_that_cannot_be_read_is_damage(nats_url: str) -> None:
 
 @async_test
 async def test_an_older_snapshot_never_replaces_a_later_one(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         old, new = await made.owner(), await made.owner()
         await old.save_snapshot(snapshot(1))
         await new.save_snapshot(snapshot(3))
@@ -87,7 +89,7 @@ async def test_an_older_snapshot_never_replaces_a_later_one(nats_url: str) -> No
 
 @async_test
 async def test_owners_that_save_at_once_leave_the_latest_snapshot_whole(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         owners = [await made.owner() for _ in range(4)]
         results = await asyncio.gather(
             *(owner.save_snapshot(snapshot(at)) for at, owner in enumerate(owners, 1)),
@@ -101,7 +103,7 @@ async def test_owners_that_save_at_once_leave_the_latest_snapshot_whole(nats_url
 
 @async_test
 async def test_a_snapshot_that_was_saved_already_is_not_saved_again(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log, other = await made.owner(), await made.owner()
         await log.save_snapshot(snapshot(1))
         saved = await chunks(made)
@@ -113,7 +115,7 @@ async def test_a_snapshot_that_was_saved_already_is_not_saved_again(nats_url: st
 
 @async_test
 async def test_the_chunks_of_a_replaced_or_unfinished_snapshot_go(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log = await made.owner()
         await log.save_snapshot(snapshot(1))
         for unfinished in ("0.2.unfinished.0", "0.9.unfinished.0", "1.1.other.0"):
@@ -133,7 +135,7 @@ async def test_the_chunks_of_a_replaced_or_unfinished_snapshot_go(nats_url: str)
 async def test_a_write_that_was_not_answered_happens_all_the_same(
     write: int, fault: str, nats_url: str
 ) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log = await made.owner()
         made.connections[-1].faults = [""] * write + [fault]
         await log.save_snapshot(snapshot(1))
@@ -145,7 +147,7 @@ async def test_a_write_that_was_not_answered_happens_all_the_same(
 
 @async_test
 async def test_a_snapshot_that_is_replaced_while_it_is_loaded_is_to_be_loaded_again(nats_url: str) -> None:
-    async with world(nats_url) as made:
+    async with world(nats_url, records=RECORDS) as made:
         log = await made.owner()
         await log.save_snapshot(snapshot(1))
 

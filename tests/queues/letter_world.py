@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from waystation.queues.commands import (
     ConfigureQueue,
     CreateQueue,
     DeleteMessages,
+    DeliveryOutdated,
     Entry,
     PurgeQueue,
     QueueSettings,
@@ -66,6 +68,9 @@ class Node:
     promised: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     received: Counter[bytes] = field(default_factory=Counter)
     """Receives that are not committed yet."""
+    epoch: int = 1
+    deliveries: int = 0
+    """In this epoch."""
 
 
 class LetterWorld:
@@ -78,6 +83,8 @@ class LetterWorld:
         self.receipts: list[tuple[str, Receipt, bytes]] = []
         self.parcels: dict[tuple[str, str], Parcel] = {}
         self.settled: dict[tuple[str, str], list[int]] = {}
+        self.late: list[tuple[str, AcceptMessages]] = []
+        """All that targets were asked to accept, or are to be asked later: a copy may come at any time."""
         self.now_ms = 1_700_000_000_000
         for name, place in PLACES.items():
             node = self.nodes[place]
@@ -198,18 +205,28 @@ class LetterWorld:
             ]
             self.parcels[name, target] = Parcel(name, target, arrivals)
 
-    def deliver(self, at: int) -> None:
+    def deliver(self, at: int, is_late: bool = False) -> None:
         parcel = self._parcel(at)
         if parcel is None:
             return
-        source = (PLACES[parcel.source], self.numbers[parcel.source])
+        source, node = (PLACES[parcel.source], self.numbers[parcel.source]), self.node(parcel.source)
         settled = self.settled.get((parcel.source, parcel.target), [])
+        node.deliveries += 1
+        delivery = (node.epoch, node.deliveries)
 
         def accepted() -> None:
             parcel.is_accepted = True
 
-        command = AcceptMessages(self.numbers[parcel.target], *source, parcel.arrivals, settled)
-        self._do(parcel.target, command, accepted)
+        command = AcceptMessages(self.numbers[parcel.target], *source, parcel.arrivals, settled, delivery)
+        self.late.append((parcel.target, command))
+        if not is_late:
+            self._do(parcel.target, command, accepted)
+
+    def deliver_late(self, at: int) -> None:
+        """What was asked for long ago, comes once more or for the first time."""
+        if self.late:
+            with suppress(DeliveryOutdated):
+                self._do(*self.late[at % len(self.late)])
 
     def release(self, at: int) -> None:
         parcel = self._parcel(at)
@@ -237,6 +254,7 @@ class LetterWorld:
         node.received.clear()
         node.shard.open = []
         node.shard.state = run_now(recover(node.shard.log))
+        node.epoch, node.deliveries = node.epoch + 1, 0
         here = {name for name, each in PLACES.items() if each == place % 2}
         self.parcels = {route: each for route, each in self.parcels.items() if route[0] not in here}
         self.settled = {route: each for route, each in self.settled.items() if route[0] not in here}
@@ -292,6 +310,9 @@ class LetterWorld:
 
     def check_all(self) -> None:
         """Each message that should be somewhere is in one place; no message is in two."""
+        self.settle()
+        for at in range(len(self.late)):
+            self.deliver_late(at)
         self.settle()
         places: Counter[bytes] = Counter()
         for name in PLACES:

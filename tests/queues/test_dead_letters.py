@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.queues.driver import QueueDriver
+from tests.queues.driver import QueueDriver, fifo_queue
 from tests.queues.oracle import check_invariants
 from tests.queues.windows import small_windows, tail_messages
 from waystation.log.interface import Snapshot
 from waystation.protocol.limits import RETENTION_S_MAX
-from waystation.queues.commands import Arrival, Outcome
-from waystation.queues.events import MessagesReceived, MessagesReleased, MessagesSetAside
+from waystation.queues.commands import Arrival, DeliveryOutdated, Outcome
+from waystation.queues.events import MessagesReceived, MessagesReleased, MessagesSetAside, NumbersSkipped
 from waystation.queues.snapshots import from_snapshot, to_snapshot
 
 DAY_S = 86_400
@@ -250,6 +250,41 @@ def test_what_is_settled_is_forgotten_and_only_that() -> None:
     assert queue.queue.arrived == {}
     queue.restart()
     assert queue.queue.arrived == {}
+
+
+def test_a_delivery_is_refused_once_a_later_one_was_here_whatever_is_settled_by_then() -> None:
+    queue = QueueDriver()
+    queue.accept([letter(1)], delivery=(5, 1), at_s=10)
+    queue.accept([letter(2)], settled=[1], delivery=(6, 1), at_s=11)
+    queue.accept([letter(2)], settled=[1], delivery=(6, 1), at_s=12)
+    for restored in (False, True):
+        if restored:
+            queue.shard.state = from_snapshot(to_snapshot(queue.shard.state))
+        for late in ((5, 1), (5, 9), (0, 0)):
+            with pytest.raises(DeliveryOutdated):
+                queue.accept([letter(1)], delivery=late, at_s=13)
+        queue.restart()
+    queue.accept([letter(1, text="of another queue")], source=2, delivery=(1, 1), at_s=14)
+
+    assert queue.texts(at_s=20) == ["poison", "poison", "of another queue"]
+
+
+def test_what_another_node_says_was_sent_in_the_future_was_sent_when_it_arrived() -> None:
+    """Else a FIFO queue would hide it for as long as the clocks of two nodes differ."""
+    queue = fifo_queue()
+    queue.accept([letter(1, sent_at_s=70)], delivery=(1, 1), at_s=10)
+
+    [got] = queue.receive(at_s=10)
+    assert got.text == "poison"
+
+
+def test_after_a_restore_deliveries_begin_anew() -> None:
+    queue = QueueDriver()
+    queue.accept([letter(1)], delivery=(5, 3), at_s=10)
+    queue.shard.record(NumbersSkipped(11_000, 1_000, 10))
+    queue.accept([letter(2)], delivery=(4, 1), at_s=12)
+
+    assert queue.texts(at_s=20) == ["poison", "poison"]
 
 
 def test_a_delivery_of_nothing_new_writes_nothing() -> None:

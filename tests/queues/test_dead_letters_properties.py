@@ -58,10 +58,13 @@ class LetterMachine(RuleBasedStateMachine):
     def look(self, at: int) -> None:
         self.world.look(at)
 
-    @rule(at=picks, times=st.integers(1, 2))
-    def deliver(self, at: int, times: int) -> None:
-        for _ in range(times):
-            self.world.deliver(at)
+    @rule(at=picks, is_late=st.booleans())
+    def deliver(self, at: int, is_late: bool) -> None:
+        self.world.deliver(at, is_late)
+
+    @rule(at=picks)
+    def deliver_late(self, at: int) -> None:
+        self.world.deliver_late(at)
 
     @rule(at=picks)
     def release(self, at: int) -> None:
@@ -119,7 +122,8 @@ def actions_of(world: LetterWorld, random: Random) -> Actions:
         (10, use_receipt),
         (12, lambda: world.commit(at())),
         (8, lambda: world.look(at())),
-        (12, lambda: world.deliver(at())),
+        (12, lambda: world.deliver(at(), random.random() < 0.1)),
+        (4, lambda: world.deliver_late(at())),
         (8, lambda: world.release(at())),
         (6, lambda: setattr(world, "now_ms", world.now_ms + random.choice(STEPS_MS))),
         (2, lambda: world.crash(at())),

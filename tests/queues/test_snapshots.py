@@ -37,7 +37,7 @@ def as_version_1(payload: bytes) -> bytes:
 
 
 def _old_queue(queue: list[Any]) -> list[Any]:
-    *rest, _, _, arrived, aside_targets, expired_before_sequence, _, _, tails = queue
+    *rest, _, _, arrived, aside_targets, expired_before_sequence, _, _, tails, _ = queue
     rest[1] = rest[1][:6]  # the settings
     rest[6] = [message[:10] for message in rest[6]]
     groups, _, firsts, locations, blocks = tails

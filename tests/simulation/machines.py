@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 from zlib import crc32
 
@@ -45,9 +46,12 @@ class Machine(ABC):
     """One process. `is_up` while it serves."""
 
     outlived_s = 0.0
+    doubt_s = 0.0
+    store: SimulatedStore
 
     def __init__(self, name: str, network: Network) -> None:
         self.name = name
+        self.context = copy_context()
         self.is_up = False
         self._network = network
         self._life: asyncio.Task[None] | None = None
@@ -55,7 +59,7 @@ class Machine(ABC):
     def start(self) -> None:
         """Begin to start; it tries again and again while its storage fails."""
         if self._life is None:
-            self._life = asyncio.get_running_loop().create_task(self._start())
+            self._life = asyncio.get_running_loop().create_task(self._start(), context=self.context)
 
     async def _start(self) -> None:
         while True:
@@ -93,6 +97,11 @@ class Machine(ABC):
         """Why it could not start at all, if so."""
         life = self._life
         return life.exception() if life is not None and life.done() and not life.cancelled() else None
+
+    @property
+    @abstractmethod
+    def catalogue(self) -> Catalogue | None:
+        """None while it is down."""
 
     @abstractmethod
     async def build(self) -> None:
@@ -176,6 +185,10 @@ class DistantShards:
         self._owner = owner
         self._number = shards
 
+    @property
+    def count(self) -> int:
+        return self._number
+
     def place(self, name: str) -> int:
         return crc32(name.encode()) % self._number
 
@@ -243,18 +256,22 @@ class FrontEnd(Machine):
         self._shards = shards
         self._clock_ms = clock_ms
         self._app: App | None = None
-        self.catalogue: Catalogue | None = None
+        self._catalogue: Catalogue | None = None
         self._distant: DistantShards | None = None
         self.store = SimulatedStore(store)
 
     async def build(self) -> None:
         self.store = SimulatedStore(self._store_disk)
-        self.catalogue = Catalogue(self.store)
+        catalogue = self._catalogue = Catalogue(self.store)
         self._distant = DistantShards(self.name, self._network, self._owner, self._shards)
         await self.store.open()
-        await self.catalogue.start()
+        await catalogue.start()
         register = MoveRegister(self.store)
-        self._app = build_app(SERVICE, EVERYBODY, self.catalogue, self._distant, register, self._clock_s)
+        self._app = build_app(SERVICE, EVERYBODY, catalogue, self._distant, register, self._clock_s)
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        return self._catalogue
 
     def _clock_s(self) -> float:
         return float(self._clock_ms() / 1_000)
@@ -271,6 +288,6 @@ class FrontEnd(Machine):
 
     async def kill_parts(self) -> None:
         self.die()
-        if self.catalogue is not None:
-            await self.catalogue.stop()
-        self.catalogue = self._app = self._distant = None
+        if self._catalogue is not None:
+            await self._catalogue.stop()
+        self._catalogue = self._app = self._distant = None

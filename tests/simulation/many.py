@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from time import process_time
 
 from tests.histories.history import History
-from tests.simulation.world import Outcome, run, small_world
+from tests.simulation.runs import run
+from tests.simulation.world import Outcome, small_world
 
 CHUNK = 25
 """Seeds that one process runs between two reports."""

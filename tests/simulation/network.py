@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextvars import Context
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Protocol
 
@@ -39,6 +41,10 @@ class Listener(Protocol):
     is_up: bool
     outlived_s: float
     """What it has asked others to do may be done for so long after its death."""
+    doubt_s: float
+    """The same, after it has said that it does not know what becomes of it."""
+    context: Context
+    """In which it works."""
 
     def handle(self, request: Request) -> Awaitable[Response]:
         """Answer one request."""
@@ -51,6 +57,8 @@ class Network:
         self.random = random
         self.weather = NetworkWeather()
         self.cut: set[tuple[str, str]] = set()
+        self.stopped: set[str] = set()
+        """Processes that do nothing for a while."""
         self.lost = 0
         """Messages that were, because of what is cut."""
         self._requests: dict[str, set[Exchange]] = {}
@@ -75,9 +83,17 @@ class Network:
         delay_s = weather.delay_s * 2 * random()
         return delay_s * 1_000 * random() if weather.slow and random() < weather.slow else delay_s
 
+    def is_cut(self, one: str, other: str) -> bool:
+        """Whether nothing passes between these two."""
+        return bool(self.cut) and ((one, other) in self.cut or (other, one) in self.cut)
+
+    def is_stopped(self, name: str) -> bool:
+        """Whether a process does nothing for a while."""
+        return name in self.stopped
+
     def loses(self, one: str, other: str) -> bool:
         """Whether a message between these two gets lost now."""
-        if self.cut and ((one, other) in self.cut or (other, one) in self.cut):
+        if self.is_cut(one, other):
             self.lost += 1
             return True
         return self.weather.lost > 0 and self.random.random() < self.weather.lost
@@ -154,12 +170,20 @@ class Exchange:
             return
         self._act = Act(self._loop.time())
         self._acts.append(self._act)
-        self._work = self._loop.create_task(self._serve(self._act))
+        self._work = self._loop.create_task(self._serve(self._act), context=self.server.context)
+        self._work.add_done_callback(self._note_end)
+
+    def _note_end(self, work: asyncio.Task[None]) -> None:
+        """One that is cancelled before its first step, while its process hangs, has done nothing at all."""
+        assert self._act is not None, "it has arrived"
+        self._network.forget(self)
+        if self._act.ended_s == inf:
+            self._act.ended_s = self._loop.time()
 
     async def _serve(self, act: Act) -> None:
         try:
             response = await self.server.handle(self._request)
-            act.ended_s = self._loop.time()
+            act.ended_s = self._loop.time() + (self.server.doubt_s if response.status == 503 else 0)
         except asyncio.CancelledError:
             act.ended_s = self._loop.time() + self.server.outlived_s
             raise

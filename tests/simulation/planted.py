@@ -45,10 +45,10 @@ def _plant(plant: Plant) -> Plant:
 
 
 @contextmanager
-def planted(name: str) -> Iterator[None]:
+def planted(plant: Plant) -> Iterator[None]:
     """Run with one fault in the program."""
     with pytest.MonkeyPatch.context() as patch:
-        PLANTS[name](patch)
+        plant(patch)
         yield
 
 

@@ -14,7 +14,7 @@ from random import Random
 from tests.histories.history import Act
 from tests.simulation.caller import RetryingCaller
 from tests.simulation.disk import LogDisk
-from tests.simulation.machines import FrontEnd, Machine, Owner
+from tests.simulation.machines import Machine
 from tests.simulation.network import Network
 from tests.simulation.store import StoreDisk
 
@@ -68,7 +68,20 @@ class Weather:
 
     async def run(self) -> None:
         """Until `end`, when the faults of that moment end as well."""
-        faults: tuple[Callable[[], Awaitable[None]], ...] = (
+        faults = self.faults()
+
+        async def one_after_the_other() -> None:
+            while True:
+                await self._some_calls()
+                if self._is_over:
+                    return
+                await faults[int(self._random.random() * len(faults))]()
+
+        await asyncio.gather(*(one_after_the_other() for _ in range(self._random.randint(1, FAULTS_AT_ONCE))))
+
+    def faults(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """What may go wrong; what is there more often comes more often."""
+        return (
             self._kill,
             self._kill,
             self._kill,
@@ -84,15 +97,6 @@ class Weather:
             self._lost_watch,
             self._lost_watch,
         )
-
-        async def one_after_the_other() -> None:
-            while True:
-                await self._some_calls()
-                if self._is_over:
-                    return
-                await faults[int(self._random.random() * len(faults))]()
-
-        await asyncio.gather(*(one_after_the_other() for _ in range(self._random.randint(1, FAULTS_AT_ONCE))))
 
     def end(self) -> None:
         """Let no new fault come."""
@@ -201,7 +205,6 @@ class Weather:
 
     async def _lost_watch(self) -> None:
         machine = self._random.choice(self._machines)
-        assert isinstance(machine, Owner | FrontEnd)
         self.tell(f"{machine.name} loses its watches")
         machine.store.cut_off()
 

@@ -37,19 +37,18 @@ from waystation.queues.invariants import broken_invariants
 
 OPERATIONS_MIN = 200
 """Of clients, in each run, before faults end and all is drained."""
+CLUSTER_OPERATIONS_MIN = 120
+"""The same in a cluster: nodes that watch each other cost as much as clients do."""
 
 _LIFE_S_MAX = 10_000.0
 """Of virtual time: a run that takes longer hangs."""
 _WAKE_S = 0.2
 """Longer than it takes to wake a receive that waits, and to append what it gets, when nothing fails."""
-_TURNS_MAX = 200_000
+TURNS_MAX = 200_000
 """Of the event loop; most runs take some four thousand."""
-_REST_S = 40.0
-"""After faults: longer than any visibility timeout or delay that clients ask for, and any retry."""
+_TRIES_MAX = 10
 _LOOKS_MAX = 2_000
 """At what does not serve yet, twenty in a second."""
-_PASSES_MAX = 60
-"""Over all queues, until they have to be empty."""
 
 
 @dataclass
@@ -75,19 +74,6 @@ class Outcome:
         faults = [f"{at:10.3f}               ---- {text}" for at, text in self.told]
         again = f"once more: make simulate SEEDS=1 ARGS='--first {self.seed}'"
         return f"seed {self.seed}: {report(self.history, self.violations, faults)}\n{again}"
-
-
-def run(seed: int) -> Outcome:
-    """Run a seed: the same world, the same faults and the same end each time."""
-    loop = VirtualTimeLoop()
-    loop.turns_left = _TURNS_MAX
-    try:
-        world = World(seed, loop)
-        loop.set_exception_handler(world.note_exception)
-        with listening(world.note_error):
-            return loop.run_until_complete(world.live())
-    finally:
-        loop.close()
 
 
 @contextmanager
@@ -121,12 +107,18 @@ def small_world() -> Iterator[None]:
 class World:
     """All there is in one run."""
 
+    operations_min = OPERATIONS_MIN
+    rest_s = 40.0
+    """After faults: longer than any visibility timeout or delay that clients ask for, and any retry."""
+    passes_max = 60
+    """Over all queues, until they have to be empty."""
+
     def __init__(self, seed: int, loop: VirtualTimeLoop) -> None:
         self.seed = seed
         self._loop = loop
         self._random = random = Random(seed)
         self._pause_s = random.choice([0.02, 0.1, 0.5, 5.0, 25.0])
-        self.queues = _draw_queues(random)
+        self.queues = draw_queues(random)
         self.history = History(self.queues, slack_s=0.002, wake_s=_WAKE_S)
         shards = random.choice([1, 2, 3])
         self.network = Network(random)
@@ -164,7 +156,13 @@ class World:
         """An error line means that a promise is at risk; only a log that fails may lead to one here."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, LogUnavailable):
-            self.problems.append(Violation(f"the program says: {record.getMessage()}: {error!r}"))
+            reason = getattr(record, "reason", "") if error is None else repr(error)
+            self.problems.append(Violation(f"the program says: {record.getMessage()}: {reason}"))
+
+    @contextmanager
+    def same_every_time(self) -> Iterator[None]:
+        """What the program draws by itself, and would be another in each run, comes from the seed."""
+        yield
 
     # Life
 
@@ -192,12 +190,11 @@ class World:
         return Outcome(self.seed, self.history, found, operations, weather.told, weather.met)
 
     async def _live(self, clients: list[Client], weather: Weather) -> None:
-        for machine in self.machines:
-            machine.start()
+        self._start_first()
         await self._all_serve()
         await self._create_queues(clients[0])
         failing = asyncio.create_task(weather.run())
-        each = -(-OPERATIONS_MIN // len(clients))
+        each = -(-self.operations_min // len(clients))
         working = [asyncio.create_task(client.run(each)) for client in clients]
         await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
         weather.end()  # what fails when hardly anybody calls proves little
@@ -207,7 +204,7 @@ class World:
         while not self.network.is_quiet:  # noqa: ASYNC110 (the time is virtual)
             await asyncio.sleep(1)
         await self._create_queues(clients[0])  # some may have been deleted
-        await asyncio.sleep(_REST_S)
+        await asyncio.sleep(self.rest_s)
         if all(facts.retention_s == inf for facts in self.queues.values()):
             self.history.counted = await self._counts(clients[0])
         self._check_states()
@@ -216,19 +213,30 @@ class World:
         await self._drain(consumer)
         await self._restart_empty(consumer)
 
+    def _start_first(self) -> None:
+        for machine in self.machines:
+            machine.start()
+
+    def _servers(self) -> Sequence[Listener]:
+        """Whom clients call."""
+        return self.front_ends or [self.owner]
+
+    def _are_whole(self) -> bool:
+        """Whether who answers clients also does what goes on without them."""
+        return not self.front_ends
+
     def _clients(self) -> list[Client]:
-        random = self._random
-        servers: Sequence[Listener] = self.front_ends or [self.owner]
+        random, servers = self._random, self._servers()
         kinds: list[type[Client]] = [Producer, Consumer, Consumer, *random.choices([Producer, Consumer], k=3)]
         if random.random() < 0.7:
             kinds.append(Operator)
         clients = []
-        queues_vanish = not self.front_ends and random.random() < 0.3
+        queues_vanish = self._are_whole() and random.random() < 0.3
         for number, kind in enumerate(kinds):
             caller = RetryingCaller(f"{kind.__name__.lower()}-{number}", self.network, servers, random)
             client = kind(caller, self.queues, self.history, random, self._pause_s)
             if isinstance(client, Operator):
-                client.can_move = not self.front_ends
+                client.can_move = self._are_whole()
             client.queues_vanish = queues_vanish
             clients.append(client)
         return clients
@@ -246,7 +254,10 @@ class World:
     async def _create_queues(self, client: Client) -> None:
         # Dead-letter queues first, as others name them.
         for name in sorted(self.queues, key=lambda each: bool(self.queues[each].dead_letters_to)):
-            answer = await client.caller.call("CreateQueue", [], **creation(name, self.queues[name]))
+            for _ in range(_TRIES_MAX):
+                answer = await client.caller.call("CreateQueue", [], **creation(name, self.queues[name]))
+                if answer.result is not None:
+                    break  # and none of those who have just been called is still to start
             assert answer.result is not None, f"{name} was not created: {answer}"
             await asyncio.sleep(0.1)  # until all FrontEnds have heard of it
 
@@ -294,7 +305,6 @@ class World:
                 if not record.deleted_ms:
                     stored[record.name] = Queue(record, revision)
         for machine in self.machines:
-            assert isinstance(machine, Owner | FrontEnd)
             assert machine.catalogue is not None, "it serves"
             known = {queue.record.name: queue for queue in machine.catalogue.queues()}
             for name in sorted(known.keys() | stored.keys()):
@@ -310,7 +320,7 @@ class World:
     async def _drain(self, consumer: Consumer) -> None:
         """Receive and delete until nothing is left anywhere."""
         empty_passes = 0
-        for _ in range(_PASSES_MAX):
+        for _ in range(self.passes_max):
             found = len(self.history.left)
             for queue in self.queues:
                 while received := await consumer.receive(queue, LONG_S, 0, messages_max=10):
@@ -325,8 +335,7 @@ class World:
 
     async def _restart_empty(self, consumer: Consumer) -> None:
         """What was deleted stays deleted, also after one more crash."""
-        await self.owner.kill()
-        self.owner.start()
+        await self._restart()
         await self._all_serve()
         self._check_states()
         for queue in self.queues:
@@ -336,12 +345,16 @@ class World:
                 text = f"{', '.join(bodies)} is there again after all were deleted"
                 self.problems.append(Violation(text, bodies))
 
+    async def _restart(self) -> None:
+        await self.owner.kill()
+        self.owner.start()
+
 
 def _facts(queue: Queue) -> tuple[int, QueueRecord]:
     return queue.revision, queue.record
 
 
-def _draw_queues(random: Random) -> dict[str, QueueFacts]:
+def draw_queues(random: Random) -> dict[str, QueueFacts]:
     """A few queues; most with a dead-letter queue, in the same shard or another."""
     queues: dict[str, QueueFacts] = {}
     kinds = random.choice([("",), (".fifo",), ("", ".fifo")])

@@ -5,6 +5,8 @@ the source sets it aside (nobody receives it there any more), its destination ac
 (and remembers from where, so that a second delivery changes nothing), the source
 releases it. Until the last step the source delivers it again and again, and only for
 the target that it was set aside for: any other queue may not know that it has come already.
+What was released is forgotten at the destination with the next delivery, from which on that
+takes no earlier one: a copy that comes late, or from an owner that was left behind.
 
 Mostly a target is a destination. One may also leave the choice to each message: that is
 for `Deliver` to know, and it always chooses the same for the same message.
@@ -47,6 +49,8 @@ class Parcel(NamedTuple):
     target: str
     arrivals: list[Arrival]
     settled: Mapping[str, list[int]]
+    delivery: tuple[int, int]
+    """As in `AcceptMessages`: no two parcels of a shard have the same."""
 
 
 class Delivered(NamedTuple):
@@ -80,6 +84,7 @@ class Carrier:
         """Queues that have set messages aside, and for which target, and from when to carry them."""
         self._settled: dict[int, dict[str, list[int]]] = {}
         """By queue and destination: what was released last, and is not to be remembered there any more."""
+        self._deliveries = 0
         self._due = asyncio.Event()
 
     def notice(self, queue: int, target: str) -> None:
@@ -159,8 +164,10 @@ class Carrier:
         ]
         settled = self._settled.setdefault(queue.number, {})
         name = queue.settings.name
+        self._deliveries += 1
+        delivery = (self._shard.state.epoch, self._deliveries)
         delivered = await self._deliver(
-            Parcel(self._shard.number, queue.number, name, target, arrivals, settled)
+            Parcel(self._shard.number, queue.number, name, target, arrivals, settled, delivery)
         )
         accepted = [sequence for each in delivered.accepted.values() for sequence in each]
         await self._shard.submit(ReleaseMessages(queue.number, accepted))

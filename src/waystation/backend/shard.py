@@ -38,6 +38,7 @@ from waystation.queues.commands import (
     Answer,
     Arrival,
     Command,
+    DeleteMessages,
     Entry,
     MoveMessages,
     Received,
@@ -289,6 +290,10 @@ class Shard:
         batch = self._batches.last()
         for event in decided:
             batch = self.record(event)
+        if batch is None and isinstance(command, DeleteMessages):
+            # There is nothing to delete, as far as is known here: another owner may have it.
+            # Then this record is refused; that it is durable shows that there is none.
+            batch = self.seal()
         if batch is None:
             future.set_result(answer)
         else:

@@ -20,11 +20,12 @@ from waystation.cli.data_directory import lock
 from waystation.cli.errors import CannotStart
 from waystation.cli.node import authenticator, url_of
 from waystation.cli.settings import Settings
-from waystation.cluster.bucket import ClusterBucket
+from waystation.cluster.bucket import ClusterBucket, NoCluster
 from waystation.cluster.codec import shard_handler
 from waystation.cluster.links import Links
 from waystation.cluster.membership import (
     PROTOCOL_VERSION,
+    ClusterRecord,
     Membership,
     NodeIdTaken,
     NodeRecord,
@@ -42,11 +43,14 @@ from waystation.frontend.shared_key import load_or_create_shared_key
 from waystation.log.errors import LogDamaged
 from waystation.log.jetstream import JetStreamLog
 from waystation.log.nats import NatsConnection
-from waystation.log.nats_checks import check_servers
+from waystation.log.nats_checks import ServersUnchecked, ServersUnsafe, check_servers
 from waystation.metadata.nats import NatsMetadataStore
 from waystation.protocol.errors import Unavailable
 
 _LOOK_S = 0.05
+_NATS_S_MAX = 60.0
+"""For NATS servers that start at the same time, as after a power failure, to find each other."""
+_NATS_RETRY_S = 0.5
 _SERVED_S_MAX = 30.0
 """For all shards to have an owner, before a node that starts answers clients all the same."""
 
@@ -100,8 +104,7 @@ class ClusterNode:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(settings.data_dir)
         await self._connection.open()
-        await check_servers(self._connection, settings.nats)
-        cluster = await load_cluster(self._connection, settings.nats)
+        cluster = await self._find_cluster()
         bucket = ClusterBucket(self._connection, settings.nats.prefix, settings.cluster.poll_s)
         routes = Routes(bucket)
         await bucket.load()
@@ -154,6 +157,22 @@ class ClusterNode:
         self._server = HttpServer(settings.http, plane.handle)
         await self._server.start()
         self.port = self._server.port
+
+    async def _find_cluster(self) -> ClusterRecord:
+        """Check the NATS servers, and read what the cluster is like; wait while they are just starting."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + _NATS_S_MAX
+        while True:
+            try:
+                await check_servers(self._connection, self._settings.nats)
+                return await load_cluster(self._connection, self._settings.nats)
+            except (ServersUnsafe, ServersUnchecked, NoCluster):
+                raise
+            except Unavailable as error:
+                if loop.time() > deadline_s:
+                    raise
+                _logger.warning("waiting for the NATS servers", extra={"reason": str(error)})
+            await asyncio.sleep(_NATS_RETRY_S)
 
     def _route(self, here: Backend, shards: int, routes: Routes) -> Shards:
         return Router(self._settings.routing, shards, here, routes, self._links.to, self._is_useful)

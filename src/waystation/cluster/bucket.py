@@ -72,6 +72,10 @@ _logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 
+class NoCluster(MetadataUnavailable):
+    """There is no cluster on these servers, or none that this program can be in; waiting changes nothing."""
+
+
 class Entry(NamedTuple):
     """What a key has had since `revision`. `value` is None when it has none."""
 
@@ -226,7 +230,7 @@ class ClusterBucket:
         if isinstance(failure, ApiFailure | NotDelivered):
             self.reached_s = asyncio.get_running_loop().time()
         if isinstance(failure, ApiFailure) and failure.code == STREAM_NOT_FOUND:
-            raise MetadataUnavailable(
+            raise NoCluster(
                 f"The NATS servers have no bucket {self._name}: `waystation cluster init` makes it."
             ) from failure
         raise MetadataUnavailable(f"The bucket {self._name} cannot be used now: {failure}") from failure
@@ -245,12 +249,12 @@ class ClusterBucket:
         last, subjects = int(state["last_seq"]), state.get("subjects") or {}
         if last <= self._complete_to:
             return
-        keys = {str(subject).removeprefix(self._subject) for subject in subjects}
+        keys = {str(subject).removeprefix(self._subject): None for subject in subjects}  # in this order
         for key in keys:
             await self.read(key)
-        for key in self._copy.keys() - keys:
+        for key in list(self._copy):
             # Not even a marker is left. What has been written since has a later revision.
-            if self.entry(key).value is not None and self.entry(key).revision <= last:
+            if key not in keys and self.entry(key).value is not None and self.entry(key).revision <= last:
                 self._note(key, None, last)
         self._complete_to = max(self._complete_to, last)
 

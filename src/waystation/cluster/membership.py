@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from waystation.cluster.bucket import ClusterBucket
+from waystation.cluster.bucket import ClusterBucket, NoCluster
 from waystation.cluster.placement import NodeSeen, NodeState
 from waystation.cluster.settings import ClusterSettings
 from waystation.log.nats import NatsConnection
@@ -133,12 +133,12 @@ async def load_cluster(connection: NatsConnection, settings: NatsSettings) -> Cl
     entry = await ClusterBucket(connection, settings.prefix).read(CLUSTER_KEY)
     record = decode(ClusterRecord, entry.value)
     if record is None:
-        raise MetadataUnavailable(
+        raise NoCluster(
             f"There is no cluster {settings.prefix} on these NATS servers: make it with "
             f"`waystation cluster init`."
         )
     if record.format != FORMAT_VERSION:
-        raise MetadataUnavailable(
+        raise NoCluster(
             f"The cluster {settings.prefix} has format {record.format}; this program reads {FORMAT_VERSION}."
         )
     return record

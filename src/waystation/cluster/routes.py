@@ -24,7 +24,8 @@ class Routes:
     def __init__(self, bucket: ClusterBucket) -> None:
         self._bucket = bucket
         self._addresses: dict[int, str] = {}
-        self._waiting: dict[int, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[int, dict[asyncio.Future[None], None]] = {}
+        """Who waits for news of a shard, in order."""
         self._reading: dict[int, asyncio.Task[None]] = {}
         bucket.listen(self._note)
 
@@ -40,14 +41,14 @@ class Routes:
     async def changed(self, shard: int, timeout_s: float) -> None:
         """Return when something new is known of a shard, or the time is over."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(shard, set())
-        waiting.add(future)
+        waiting = self._waiting.setdefault(shard, {})
+        waiting[future] = None
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await future
         finally:
-            waiting.discard(future)
+            waiting.pop(future, None)
 
     async def close(self) -> None:
         """End what reads. Who waits is woken."""

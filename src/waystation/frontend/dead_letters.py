@@ -22,6 +22,7 @@ from waystation.backend.interface import Shards
 from waystation.frontend.arns import QueueArn
 from waystation.frontend.envelope import Envelope, decode_envelope, encode_envelope
 from waystation.frontend.handles import Handles
+from waystation.frontend.parts import parts_for
 from waystation.frontend.stored_queues import StoredQueues
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.queues import Queue
@@ -105,10 +106,11 @@ class DeadLetterDelivery:
     async def _accept(self, parcel: Parcel, destination: str, arrivals: list[Arrival]) -> None:
         queue = await self._find(QueueArn.parse(destination))
         settled = parcel.settled.get(destination, [])
-        await self._shards.submit(
-            queue.shard,
-            AcceptMessages(queue.number, parcel.source_shard, parcel.source_queue, arrivals, settled),
-        )
+        for place, arriving in parts_for(queue, parcel.source_shard, arrivals).items():
+            command = AcceptMessages(
+                place.number, parcel.source_shard, parcel.source_queue, arriving, settled, parcel.delivery
+            )
+            await self._shards.submit(place.shard, command)
 
     async def _find(self, arn: QueueArn | None) -> Queue:
         """Raises `QueueDoesNotExist` only if there is none, whatever this process has heard of yet."""

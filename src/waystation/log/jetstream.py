@@ -100,16 +100,19 @@ class JetStreamLog:
                 state = await self._state()
                 last = int(state["last_seq"])
                 if last < self.position:
-                    # A leader that was paused learns soon of what has been acknowledged. If this one does
-                    # not, records are lost, and nobody may go on from here.
-                    _logger.error(
-                        "log ends before what was acknowledged",
-                        extra={"stream": self._stream, "position": last, "acknowledged": self.position},
-                    )
-                    raise NoAnswer(f"it ends at record {last}, and {self.position} was acknowledged")
+                    raise _Behind(f"it ends at record {last}, and {self.position} was acknowledged")
                 message = await self._replicas.leaders({"seq": last}) if last else None
             except NatsFailure as failure:
-                await retries.after(failure)
+                try:
+                    await retries.after(failure)
+                except LogUnavailable:
+                    if isinstance(failure, _Behind):
+                        # Records are lost, and nobody may go on from here.
+                        _logger.error(
+                            "log ends before what was acknowledged",
+                            extra={"stream": self._stream, "reason": str(failure)},
+                        )
+                    raise
             else:
                 break
         try:
@@ -264,11 +267,24 @@ class JetStreamLog:
 
     async def load_snapshot(self) -> Snapshot | None:
         self._require_open()
-        return await self._snapshots.load()
+        snapshot = await self._snapshots.load()
+        if snapshot is not None and snapshot.position > self.position:
+            # Another owner has gone on since, or whoever answered `open` had not heard of all that was
+            # acknowledged. From now on it is known here how far the log goes at least.
+            self.position, self._is_open = snapshot.position, False
+            raise LogUnavailable(f"Stream {self._stream} has not been opened at its end.")
+        return snapshot
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         self._require_open()
         await self._snapshots.save(snapshot)
+
+
+class _Behind(NoAnswer):
+    """Whoever answers as the leader has not heard of what was acknowledged.
+
+    One that was paused learns of it soon.
+    """
 
 
 class _Names:

@@ -181,7 +181,7 @@ class SnapshotStore:
         try:
             information = await self._connection.api(f"STREAM.INFO.{self._chunks}", request)
             stored = information["state"].get("subjects") or {}
-            for saved in {subject.rpartition(".")[0] for subject in stored}:
+            for saved in dict.fromkeys(subject.rpartition(".")[0] for subject in stored):
                 position, _, nonce = saved.removeprefix(f"{self._subject}.").partition(".")
                 if int(position) <= manifest.position and nonce != manifest.nonce:
                     await self._connection.api(

@@ -13,6 +13,12 @@ from typing import TypeAlias
 
 import msgspec
 
+from waystation.protocol.errors import Unavailable
+
+
+class DeliveryOutdated(Unavailable):
+    """A later delivery of the same source was here before this one, which is not taken, and never will be."""
+
 
 class QueueSettings(msgspec.Struct, frozen=True, array_like=True):
     """The settings of a queue that its state machine itself obeys.
@@ -99,6 +105,8 @@ class ReceiveMessages(msgspec.Struct, frozen=True, array_like=True, tag=6):
     visibility_timeout_ms: int
     wait_ms: int = 0
     attempt: bytes = b""
+    standby: bool = False
+    """It waits elsewhere as well: while it waits here, those who wait here alone come first."""
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -142,7 +150,9 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class AcceptMessages(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """Take over messages of another queue, each once however often it comes; answered with `Done`.
 
-    `settled` are sequences that the other queue has released, so that they never come again.
+    `settled` are sequences that the other queue has released, so that no later delivery has them.
+    Refused with `DeliveryOutdated` when a later one was here already: they are forgotten by now, and
+    those of this one may be among them.
     """
 
     queue: int
@@ -150,6 +160,8 @@ class AcceptMessages(msgspec.Struct, frozen=True, array_like=True, tag=10):
     source_queue: int
     arrivals: list[Arrival]
     settled: list[int]
+    delivery: tuple[int, int] = (0, 0)
+    """Epoch of the other queue's shard, and a count within it: the later, the greater."""
 
 
 class ReleaseMessages(msgspec.Struct, frozen=True, array_like=True, tag=11):

@@ -145,7 +145,8 @@ class MessagesSetAside(msgspec.Struct, frozen=True, array_like=True, tag=11):
 class MessagesArrived(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """Messages of another queue were taken over; their sequences here run from `first_sequence`.
 
-    From now on it is known that they have come, until they are in the `settled` of a later event.
+    From now on it is known that they have come, until they are in the `settled` of a later event;
+    and no earlier `delivery` is taken any more.
     """
 
     at_ms: int
@@ -155,6 +156,7 @@ class MessagesArrived(msgspec.Struct, frozen=True, array_like=True, tag=12):
     source_queue: int
     arrivals: list[Arrival]
     settled: list[int]
+    delivery: tuple[int, int] = (0, 0)
 
 
 class MessagesReleased(msgspec.Struct, frozen=True, array_like=True, tag=13):
@@ -185,7 +187,7 @@ class MessagesReturned(msgspec.Struct, frozen=True, array_like=True, tag=15):
 class NumbersSkipped(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """The shard was restored from a backup: numbers that may have been given out since are used no more.
 
-    Message ids, sequence numbers and receipt handles follow from them.
+    Message ids, sequence numbers and receipt handles follow from them. Epochs and deliveries begin anew.
     """
 
     at_ms: int

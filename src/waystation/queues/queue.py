@@ -10,6 +10,8 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from math import inf
 
+from msgspec.structs import replace
+
 from waystation.protocol.errors import PurgeQueueInProgress
 from waystation.protocol.limits import VISIBILITY_TIMEOUT_S_MAX
 from waystation.queues import events
@@ -17,6 +19,7 @@ from waystation.queues.commands import (
     AcceptMessages,
     ChangeVisibility,
     DeleteMessages,
+    DeliveryOutdated,
     MoveMessages,
     Outcome,
     PurgeQueue,
@@ -152,9 +155,21 @@ class MessageQueue(QueueState[AnyLine]):
         """Whether a receipt may change the visibility timeout of a message that is there."""
 
     def decide_arrivals(self, command: AcceptMessages, now_ms: int) -> events.MessagesArrived:
-        """Those that have not come before get sequences, in order."""
-        known = self.arrived.get((command.source_shard, command.source_queue), ())
-        fresh = [arrival for arrival in command.arrivals if arrival.sequence not in known]
+        """Those that have not come before get sequences, in order.
+
+        Raises:
+            DeliveryOutdated: a later delivery was here already.
+        """
+        source = (command.source_shard, command.source_queue)
+        if command.delivery < self.deliveries.get(source, command.delivery):
+            raise DeliveryOutdated
+        known = self.arrived.get(source, ())
+        fresh = [
+            # Nothing was sent in the future, though another node's clock may say so.
+            arrival if arrival.sent_at_ms <= now_ms else replace(arrival, sent_at_ms=now_ms)
+            for arrival in command.arrivals
+            if arrival.sequence not in known
+        ]
         return events.MessagesArrived(
             now_ms,
             self.number,
@@ -163,6 +178,7 @@ class MessageQueue(QueueState[AnyLine]):
             command.source_queue,
             fresh,
             command.settled,
+            command.delivery,
         )
 
     def decide_purge(self, command: PurgeQueue, now_ms: int) -> events.QueuePurged:

@@ -73,6 +73,8 @@ class QueueState(ABC, Generic[AnyLine]):
         self.live_bytes = 0
         self.arrived: dict[tuple[int, int], set[int]] = {}
         """By shard and number of a source queue: sequences that have come from it and may come again."""
+        self.deliveries: dict[tuple[int, int], tuple[int, int]] = {}
+        """By the same: the latest delivery that has brought or settled anything."""
         self.at_rest = True
         """Whether it has no messages, and nothing that was for them either: time changes nothing in it."""
 
@@ -195,6 +197,7 @@ class QueueState(ABC, Generic[AnyLine]):
         source = (event.source_shard, event.source_queue)
         known = self.arrived.setdefault(source, set())
         known.difference_update(event.settled)
+        self.deliveries[source] = event.delivery
         for sequence, arrival in enumerate(event.arrivals, event.first_sequence):
             known.add(arrival.sequence)
             message = Message(sequence, record, len(arrival.envelope), arrival.sent_at_ms)
@@ -266,11 +269,7 @@ class QueueState(ABC, Generic[AnyLine]):
         self._change_visibility(event.changes, event.at_ms)
 
     def _change_visibility(self, pairs: Iterable[tuple[int, int]], at_ms: int) -> None:
-        changes = [
-            (self.messages[sequence], visible_at_ms)
-            for sequence, visible_at_ms in dict(pairs).items()
-            if sequence in self.messages
-        ]
+        changes = [(self.messages[at], due_ms) for at, due_ms in dict(pairs).items() if at in self.messages]
         for message, _ in changes:
             self._take(message)
         self._fly(changes, at_ms)

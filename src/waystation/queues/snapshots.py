@@ -72,10 +72,13 @@ class _SavedQueue(msgspec.Struct, array_like=True, gc=False):
     """Version 2: by group, also the empty one, first sequences and locations."""
     fifo: _SavedFifo | None = None
     tails: _SavedTails | None = None
+    deliveries: list[tuple[int, int, int, int]] = []
+    """Source shard and queue, then epoch and count."""
 
 
 _NO_MESSAGES: list[Message] = []
 _NONE_ARRIVED: list[tuple[int, int, list[int]]] = []
+_NO_DELIVERIES: list[tuple[int, int, int, int]] = []
 """Shared by all queues at rest."""
 
 
@@ -109,6 +112,7 @@ def _save(queue: Queue) -> _SavedQueue:
             arrived=_arrived(queue) if queue.arrived else _NONE_ARRIVED,
             aside_targets=queue.aside_targets,
             expired_before_sequence=queue.expired_before_sequence,
+            deliveries=_deliveries(queue) if queue.deliveries else _NO_DELIVERIES,
         )
     return _SavedQueue(
         number=queue.number,
@@ -123,7 +127,12 @@ def _save(queue: Queue) -> _SavedQueue:
         expired_before_sequence=queue.expired_before_sequence,
         tails=_save_tails(queue),
         fifo=_save_fifo(queue) if isinstance(queue, FifoQueue) else None,
+        deliveries=_deliveries(queue),
     )
+
+
+def _deliveries(queue: Queue) -> list[tuple[int, int, int, int]]:
+    return [(*source, *latest) for source, latest in queue.deliveries.items()]
 
 
 def _arrived(queue: Queue) -> list[tuple[int, int, list[int]]]:
@@ -196,6 +205,7 @@ def _restore(saved: _SavedQueue, now_ms: int) -> Queue:
     if saved.messages or saved.tail_locations or saved.old_tails or saved.tails or saved.fifo:
         queue.restore(saved.messages, _restore_tails(saved), now_ms)
     queue.arrived = {(shard, number): set(known) for shard, number, known in saved.arrived}
+    queue.deliveries = {(shard, number): (epoch, count) for shard, number, epoch, count in saved.deliveries}
     queue.aside_targets = saved.aside_targets
     if isinstance(queue, FifoQueue) and saved.fifo is not None:
         fifo = saved.fifo

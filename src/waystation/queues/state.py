@@ -61,7 +61,7 @@ class ShardState:
 
         Raises:
             QueueDoesNotExist: unless the command is `CreateQueue`, `DeleteQueue` or `ListQueues`.
-            OverLimit, PurgeQueueInProgress: as the queue says.
+            OverLimit, PurgeQueueInProgress, DeliveryOutdated: as the queue says.
         """
         return _DECIDE[type(command)](self, command)
 
@@ -169,6 +169,7 @@ class ShardState:
         self.next_queue += event.queues
         for queue in self.queues.values():
             queue.next_sequence += event.sequences
+            queue.deliveries.clear()
 
     def _add_queue(self, event: events.QueueCreated) -> None:
         self.queues[event.queue] = new_queue(event.queue, event.settings)
