@@ -187,3 +187,30 @@ async def test_an_answer_of_a_newer_release_leaves_the_outcome_open() -> None:
     async with serving(answer) as server, linked(server.address) as link:
         with pytest.raises(OutcomeUnknown, match="answer cannot be read"):
             await ShardLink(link).submit(0, SEND, TIMEOUT_S)
+
+
+@on_each_loop
+async def test_messages_whose_receive_is_cancelled_while_its_answer_is_on_the_way_are_given_back() -> None:
+    async with far_shard() as (driver, far):
+        await driver.send("hello")
+        driver.log.appends.shut()
+        receiving = far.submit(3, RECEIVE, TIMEOUT_S)
+        await until(lambda: driver.log.appends.waiting == 1)
+        # Behind what sends the answer: both are on their way at once, and pass each other.
+        far.answers[-1].add_done_callback(lambda _: receiving.cancel())
+        driver.log.appends.release()
+        await until(receiving.cancelled)
+
+        await until(lambda: visible(driver) == 1)
+
+
+@on_each_loop
+async def test_messages_that_come_after_their_receive_was_given_up_are_given_back() -> None:
+    async with far_shard() as (driver, far):
+        await driver.send("hello")
+        driver.log.appends.shut()
+        with pytest.raises(OutcomeUnknown, match="not answered in time"):
+            await far.submit(3, RECEIVE, 0.05)
+        driver.log.appends.release()
+
+        await until(lambda: visible(driver) == 1)

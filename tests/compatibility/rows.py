@@ -386,6 +386,22 @@ GENERAL = [
         remark="Every message group is found, whatever waits before it; AWS looks at the first 120,000 messages only.",
     ),
     about(
+        "queues over several shards",
+        "contract/test_parts::test_the_tag_is_read_when_a_queue_is_created_and_shown_like_any_other",
+        "contract/test_parts::test_only_a_fifo_queue_that_is_by_group_in_everything_has_several_parts",
+        "frontend/test_partitions::test_the_number_of_parts_never_changes",
+        "frontend/test_parts_properties::test_nothing_is_lost_given_twice_or_hidden_from_who_asks",
+        "frontend/test_parts_properties::test_messages_of_a_group_come_in_the_order_in_which_they_were_sent",
+        remark="AWS partitions queues by itself. Here CreateQueue reads the tag `waystation:partitions`, 1 to 64 and at most the "
+        "number of shards (`--service.partitions` for standard queues without it), and it never changes afterwards. A FIFO queue "
+        "can have more than one only with DeduplicationScope messageGroup and FifoThroughputLimit perMessageGroupId. Each partition "
+        "has its own limit of messages in flight, its own turn among tenants (fair queues) and its own order; a SequenceNumber grows within a message "
+        "group. A ReceiveRequestAttemptId repeats what was there at once, not what a long poll has waited for. When a long "
+        "poll is handed messages by several partitions at once, it gives back what it cannot take, and their ApproximateReceiveCount has "
+        "grown by one, as it counts for maxReceiveCount. A partition that does not answer makes a receive fail with 503 once the others "
+        "are empty.",
+    ),
+    about(
         "metrics",
         remark="Not served: there is no CloudWatch. `GET /health` and the counts of GetQueueAttributes are there.",
     ),

@@ -32,7 +32,7 @@ def test_a_handle_gives_back_what_it_was_made_from(
 ) -> None:
     handle = HANDLES.receipt_handle(queue(shard, number), sequence, receive_count)
 
-    assert HANDLES.read(queue(shard, number), handle) == Receipt(sequence, receive_count)
+    assert HANDLES.read(queue(shard, number), handle) == ((shard, number), Receipt(sequence, receive_count))
     assert len(handle) == 44
     assert set(handle) <= set(string.ascii_letters + string.digits + "+/")
 

@@ -81,6 +81,10 @@ class Cluster:
         self.queues: dict[str, Queue] = {}
         self.bodies: list[str] = []
 
+    @property
+    def count(self) -> int:
+        return len(self.disks)
+
     def place(self, name: str) -> int:
         raise AssertionError("nobody creates a queue")
 

@@ -64,6 +64,11 @@ class Backend:
         """Those that are here, in order; not all of them may serve."""
         return [shard for _, shard in sorted(self._shards.items())]
 
+    @property
+    def count(self) -> int:
+        """How many there are in all."""
+        return self._number
+
     def place(self, name: str) -> int:
         """The shard for a new queue of that name."""
         return crc32(name.encode()) % self._number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waystation.protocol.errors import Unavailable
+from waystation.protocol.errors import Refusal, Unavailable
 
 
 class ShardBusy(Unavailable):
@@ -23,3 +23,14 @@ class ShardUnavailable(Unavailable):
     A request refused on arrival has not happened. One that was waiting for its
     append when the log failed may have happened, and will never be known to.
     """
+
+
+class NotDone(Unavailable):
+    """It is certain that nothing was done: it may be tried again, here or elsewhere."""
+
+
+def was_not_done(error: BaseException) -> bool:
+    """Whether it is certain that a command whose answer has ended like this was not done."""
+    return isinstance(error, Refusal | NotDone | NotOwner | ShardBusy | StorageNearlyFull) or isinstance(
+        error.__cause__, NotDone
+    )

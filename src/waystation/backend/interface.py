@@ -14,6 +14,10 @@ from waystation.queues.commands import Answer, Command
 class Shards(Protocol):
     """All shards of a data directory or a cluster, by number from 0."""
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
     def place(self, name: str) -> int:
         """The shard for a new queue of that name."""
 

@@ -50,7 +50,7 @@ class LongPolls:
         self._on_due = on_due
 
     def __contains__(self, queue: int) -> bool:
-        return queue in self._waiting
+        return queue in self._waiting or -queue in self._waiting
 
     def is_full(self) -> bool:
         """Whether no more receives may wait."""
@@ -60,7 +60,7 @@ class LongPolls:
         """Wait for a message, at most `wait_ms`; with 0, until somebody calls `remove`."""
         if wait_ms:
             poll.deadline = poll.future.get_loop().call_later(wait_ms / 1_000, poll.give_up)
-        self._waiting.add(poll.command.queue, poll)
+        self._waiting.add(_line(poll), poll)
         # However it ends, also by the client's going away, nothing is left behind.
         poll.future.add_done_callback(lambda _: self.remove(poll))
 
@@ -68,18 +68,21 @@ class LongPolls:
         """It waits no more; whoever removes it answers it."""
         if poll.deadline is not None:
             poll.deadline.cancel()
-        self._waiting.remove(poll.command.queue, poll)
+        self._waiting.remove(_line(poll), poll)
 
     def of(self, queue: int) -> Iterator[LongPoll]:
         """Those who wait on a queue, longest waiting first; each has to be removed, or it is the last."""
         last = None
-        while (poll := self._waiting.first(queue)) is not None and poll is not last:
+        while (poll := self._first(queue)) is not None and poll is not last:
             last = poll
             yield poll
 
+    def _first(self, queue: int) -> LongPoll | None:
+        return self._waiting.first(queue) or self._waiting.first(-queue)
+
     def watch(self, queue: Queue, now_ms: int) -> None:
         """Have a timer for when the queue's next message shows, while receives wait for one."""
-        due_ms = queue.next_due_ms() if queue.number in self._waiting else None
+        due_ms = queue.next_due_ms() if queue.number in self else None
         planned = self._due.get(queue.number)
         if planned is not None:
             if planned[0] == due_ms:
@@ -97,7 +100,7 @@ class LongPolls:
 
     def end(self, queue: int, error: Exception) -> None:
         """Refuse all who wait on a queue."""
-        for poll in self._waiting.take_all(queue):
+        for poll in (*self._waiting.take_all(queue), *self._waiting.take_all(-queue)):
             poll.refuse(error)
 
     def end_all(self, error: Unavailable | None = None) -> None:
@@ -110,3 +113,12 @@ class LongPolls:
                 poll.give_up()
             else:
                 poll.refuse(error)
+
+
+def _line(poll: LongPoll) -> int:
+    """Where it waits: the queue's number for those who come first, which is over zero, or its opposite.
+
+    Were all who wait on several parts of a queue in one line in each of them, messages that come to several
+    parts at once would all be handed to the same one, for which one is enough.
+    """
+    return -poll.command.queue if poll.command.standby else poll.command.queue

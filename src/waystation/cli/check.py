@@ -47,7 +47,11 @@ def check(directory: Path) -> Report:
         checker.check_files(views)
         catalogue = checker.check_catalogue(views)
         states = {number: checker.check_shard(views, path) for number, path in checker.numbered(shards)}
-    in_use = {queue.shard for queue in catalogue.queues} if catalogue is not None else set()
+    in_use = (
+        {place.shard for queue in catalogue.queues for place in queue.places}
+        if catalogue is not None
+        else set()
+    )
     for number in range(1 + max([*in_use, *states], default=-1)):
         if number not in states:
             checker.missing(shard_file(directory, number), "the messages in it")

@@ -108,7 +108,8 @@ class Node:
 
     def _logs(self, directory: Path, catalogue: Catalogue) -> list[Log]:
         existing = len(shard_files(directory))
-        in_use = 1 + max((queue.shard for queue in catalogue.queues()), default=-1)
+        places = (place for queue in catalogue.queues() for place in queue.places)
+        in_use = 1 + max((place.shard for place in places), default=-1)
         known = max(existing, in_use)
         number = known or self._settings.backend.shards
         paths = [shard_file(directory, shard) for shard in range(number)]

@@ -10,7 +10,7 @@ from waystation.cli.data_directory import METADATA_FILE, shard_file
 from waystation.cli.findings import Finding, counted
 from waystation.frontend.arns import QueueArn
 from waystation.metadata.inspection import Inspected
-from waystation.metadata.queues import QueueRecord
+from waystation.metadata.queues import Place, QueueRecord
 from waystation.queues.state import Queue, ShardState
 
 States = Mapping[int, ShardState | None]
@@ -28,38 +28,40 @@ def compare(catalogue: Inspected, states: States, *, of_one_moment: bool, restor
         of_one_moment: all files are known to be, as in a backup.
         restore: what to do about damage.
     """
-    known: dict[tuple[int, int], QueueRecord] = {}
+    known: dict[Place, QueueRecord] = {}
     for record in catalogue.queues:
-        other = known.setdefault((record.shard, record.number), record)
-        if other is not record:
-            what = f"gives queues {other.name} and {record.name} the same place in shard {record.shard}"
-            yield Finding(METADATA_FILE, what, restore)
-        yield from _missing_queue(record, states, restore)
-    deleted = {(record.shard, record.number) for record in catalogue.tombstones}
+        for place in record.places:
+            other = known.setdefault(place, record)
+            if other is not record:
+                what = f"gives queues {other.name} and {record.name} the same place in shard {place.shard}"
+                yield Finding(METADATA_FILE, what, restore)
+            yield from _missing_queue(record, place, states, restore)
+    deleted = {place for record in catalogue.tombstones for place in record.places}
     for shard, state in states.items():
         for number, queue in state.queues.items() if state is not None else ():
-            if (shard, number) not in known:
-                is_explained = of_one_moment or (shard, number) in deleted
+            if Place(shard, number) not in known:
+                is_explained = of_one_moment or Place(shard, number) in deleted
                 yield _unknown_queue(shard, queue, is_explained, restore)
     names = {(record.account, record.name): record for record in catalogue.queues}
     for record in catalogue.queues:
-        state = states.get(record.shard)
-        if state is not None and record.number in state.queues:
-            yield from _missing_targets(record, state.queues[record.number], names)
+        for shard, number in record.places:
+            state = states.get(shard)
+            if state is not None and number in state.queues:
+                yield from _missing_targets(record, state.queues[number], names)
     yield from _stray_tasks(catalogue, names)
 
 
-def _missing_queue(record: QueueRecord, states: States, restore: str) -> Iterator[Finding]:
-    state = states.get(record.shard)
+def _missing_queue(record: QueueRecord, place: Place, states: States, restore: str) -> Iterator[Finding]:
+    state = states.get(place.shard)
     if state is None:
         return  # said already: its file is missing or damaged
-    queue = state.queues.get(record.number)
+    queue = state.queues.get(place.number)
     if queue is None:
-        what = f"has queue {record.name}, which shard {record.shard} does not know: its messages are lost"
+        what = f"has queue {record.name}, which shard {place.shard} does not know: its messages are lost"
         remedy = f"The files are of different times. {restore}; a node that starts so makes it empty"
         yield Finding(METADATA_FILE, what, remedy)
     elif queue.settings.name != record.name:
-        what = f"has queue {record.name} in the place where shard {record.shard} has {queue.settings.name}"
+        what = f"has queue {record.name} in the place where shard {place.shard} has {queue.settings.name}"
         yield Finding(METADATA_FILE, what, f"The files are of different times. {restore}")
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from waystation.frontend.partitions import PARTITIONS_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,6 +59,7 @@ def broken_rules(settings: Settings, values: Mapping[str, object]) -> Rule:
     """
     yield from _numbers(values)
     yield from _front_ends(settings)
+    yield from _partitions(settings)
     yield from _addresses(settings)
     yield from _tls(settings)
     yield from _trust(settings)
@@ -86,6 +89,11 @@ def _front_ends(settings: Settings) -> Rule:
         yield "frontends", f"must be at most {FRONTENDS_MAX}"
     if settings.frontends and settings.nats.servers:
         yield "frontends", "must be 0 with --cluster, where more nodes use more cores"
+
+
+def _partitions(settings: Settings) -> Rule:
+    if settings.service.partitions > PARTITIONS_MAX:
+        yield "service.partitions", f"must be at most {PARTITIONS_MAX}"
 
 
 def _addresses(settings: Settings) -> Rule:

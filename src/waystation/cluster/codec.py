@@ -11,19 +11,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
-from waystation.backend.errors import NotOwner, ShardBusy, StorageNearlyFull
-from waystation.cluster.transport_client import Link, NotDone, OutcomeUnknown
+from waystation.backend.errors import NotDone
+from waystation.backend.errors import was_not_done as was_not_done
+from waystation.backend.giving_back import give_back
+from waystation.cluster.transport_client import Link, OutcomeUnknown
 from waystation.cluster.transport_connection import CallRefused
 from waystation.cluster.transport_server import Handler
 from waystation.protocol.errors import Refusal, Unavailable
-from waystation.queues.commands import Answer, Command
+from waystation.queues.commands import Answer, Command, ReceiveMessages
 
 SHARD_COMMAND = 1
 """The kind of call that gives a command to a shard."""
+
+_GIVE_BACK_S = 5.0
+"""For messages to be given back whose receive nobody waits for any more. Their visibility timeout goes on."""
 
 Submit: TypeAlias = Callable[[int, Command], asyncio.Future[Answer]]
 
@@ -112,13 +118,6 @@ def decode_error(payload: bytes) -> Refusal | Unavailable:
     return error
 
 
-def was_not_done(error: BaseException) -> bool:
-    """Whether it is certain that a command which has ended like this, in `ShardLink.submit`, was not done."""
-    return isinstance(error, Refusal | NotDone | NotOwner | ShardBusy | StorageNearlyFull) or isinstance(
-        error.__cause__, NotDone
-    )
-
-
 def _class_of(name: str) -> type[Refusal | Unavailable] | None:
     if name not in _classes:
         # Again when one is missing: its module may have been imported since.
@@ -166,8 +165,8 @@ class _Encoded(asyncio.Future[bytes]):
             answering.add_done_callback(self._take)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        self._answering.cancel(msg)
-        return super().cancel(msg)
+        """False, and it goes on, once there is an answer: messages may be in it that are to be given back."""
+        return self._answering.cancel(msg) and super().cancel(msg)
 
     def _take(self, answering: asyncio.Future[Answer]) -> None:
         error = None if answering.cancelled() else answering.exception()
@@ -193,7 +192,14 @@ class ShardLink:
         """Give a command to a shard of the node. Nothing is raised: all errors are the future's.
 
         They are those of `Shard.submit`, by the same classes, and those of `Link.call`. `was_not_done` tells
-        those apart that leave the outcome open. If the future is cancelled, a receive no longer waits.
+        those apart that leave the outcome open. If the future is cancelled, a receive no longer waits, and
+        messages that come all the same are given back.
         """
         payload = encode_command(shard, command)
-        return self.link.call(SHARD_COMMAND, payload, timeout_s, decode_answer, decode_error)
+        if not isinstance(command, ReceiveMessages):
+            return self.link.call(SHARD_COMMAND, payload, timeout_s, decode_answer, decode_error)
+        late = partial(give_back, self._give, shard)
+        return self.link.call(SHARD_COMMAND, payload, timeout_s, decode_answer, decode_error, late)
+
+    def _give(self, shard: int, command: Command) -> asyncio.Future[Answer]:
+        return self.submit(shard, command, _GIVE_BACK_S)

@@ -19,11 +19,11 @@ from zlib import crc32
 
 import msgspec
 
-from waystation.backend.errors import ShardBusy, ShardUnavailable, StorageNearlyFull
-from waystation.cluster.codec import was_not_done
+from waystation.backend.errors import NotDone, ShardBusy, ShardUnavailable, StorageNearlyFull, was_not_done
+from waystation.backend.giving_back import give_back_if_answered
 from waystation.cluster.settings import RoutingSettings
 from waystation.protocol.errors import Unavailable
-from waystation.queues.commands import Answer, Command, ReceiveMessages
+from waystation.queues.commands import Answer, Command, DeliveryOutdated, ReceiveMessages
 
 
 class LocalShards(Protocol):
@@ -82,6 +82,11 @@ class Router:
         self._is_useful = is_useful
         self._on_their_way: Counter[int] = Counter()
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._shards
+
     def place(self, name: str) -> int:
         """The shard for a new queue of that name."""
         return crc32(name.encode()) % self._shards
@@ -108,13 +113,13 @@ class Router:
             address = self._owners.address_of(shard)
             if address is not None:
                 try:
-                    return await self._link_to(address).submit(shard, command, self._timeout_s(command))
+                    return await self._give(address, shard, command)
                 except Unavailable as error:
                     if not _should_try_again(error):
                         raise
                     self._owners.note_wrong(shard, address)
             # In a task, because whoever drives this coroutine may have none, and `changed` needs one.
-            return await asyncio.create_task(self._send_again(shard, command))
+            return await self._answer(shard, asyncio.create_task(self._send_again(shard, command)))
         finally:
             self._on_their_way[shard] -= 1
             if not self._on_their_way[shard]:
@@ -130,16 +135,31 @@ class Router:
             command = _shortened(command, loop.time() - now_s)
             address = self._owners.address_of(shard)
             try:
-                if self._local.serves(shard):
-                    return await self._local.submit(shard, command)
-                if address is not None:
-                    return await self._link_to(address).submit(shard, command, self._timeout_s(command))
+                if self._local.serves(shard) or address is not None:
+                    return await self._give(address, shard, command)
             except Unavailable as error:
                 if not _should_try_again(error):
                     raise
                 if address is not None:
                     self._owners.note_wrong(shard, address)
-        raise ShardUnavailable("No node serves the shard of this queue at the moment.")
+        nobody = ShardUnavailable("No node serves the shard of this queue at the moment.")
+        raise nobody from NotDone("Nobody was given the command.")
+
+    async def _give(self, address: str | None, shard: int, command: Command) -> Answer:
+        """Give a command to a shard that is here, or else at an address."""
+        if self._local.serves(shard):
+            answering = self._local.submit(shard, command)
+        else:
+            assert address is not None
+            answering = self._link_to(address).submit(shard, command, self._timeout_s(command))
+        return await self._answer(shard, answering)
+
+    async def _answer(self, shard: int, answering: asyncio.Future[Answer]) -> Answer:
+        try:
+            return await answering
+        except asyncio.CancelledError:
+            give_back_if_answered(self.submit, shard, answering)
+            raise
 
     def _timeout_s(self, command: Command) -> float:
         wait_ms = command.wait_ms if isinstance(command, ReceiveMessages) else 0
@@ -148,7 +168,7 @@ class Router:
 
 def _should_try_again(error: Unavailable) -> bool:
     """Whether the command was not done, and another owner, or the same a moment later, may well do it."""
-    return was_not_done(error) and not isinstance(error, ShardBusy | StorageNearlyFull)
+    return was_not_done(error) and not isinstance(error, ShardBusy | StorageNearlyFull | DeliveryOutdated)
 
 
 def _shortened(command: Command, waited_s: float) -> Command:

@@ -15,9 +15,11 @@ import logging
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
+from waystation.backend.errors import NotDone as NotDone
 from waystation.cluster.breaker import CircuitBreaker
 from waystation.cluster.frames import (
     ANSWER,
@@ -39,14 +41,13 @@ Result = TypeVar("Result")
 _FIRST_RETRY_S = 0.05
 _SWEEP_S = 0.025
 """Between two looks for calls whose time is over: timers of their own would cost more than the calls."""
+_ABANDONED_MAX = 4_096
+"""Calls that nobody waits for any more and whose answers matter all the same. Most are never answered, as the
+other side hears in time that nobody waits; those that are, are within the time of a round trip."""
 _WRITE_BYTES = 262_144
 """Of calls handed to the event loop at once; the others stay where it is certain that they are not done."""
 
 _logger = logging.getLogger(__name__)
-
-
-class NotDone(Unavailable):
-    """It is certain that the call was not done: it may be made again, here or elsewhere."""
 
 
 class OutcomeUnknown(Unavailable):
@@ -56,7 +57,7 @@ class OutcomeUnknown(Unavailable):
 class Call(asyncio.Future[Any]):
     """A call on its way, and the future of its answer. Cancelling it tells the other side."""
 
-    __slots__ = ("_link", "deadline_s", "id", "kind", "payload", "read", "refuse", "written")
+    __slots__ = ("_link", "deadline_s", "id", "kind", "late", "payload", "read", "refuse", "written")
 
     def __init__(
         self,
@@ -77,6 +78,8 @@ class Call(asyncio.Future[Any]):
         self.deadline_s = deadline_s
         self.read = read
         self.refuse = refuse
+        self.late: Callable[[Any], None] | None = None
+        """Gets an answer that comes when nobody waits for it any more."""
         self.written = False
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -99,12 +102,15 @@ class Link:
         self._settings = settings
         self._breaker = CircuitBreaker(settings.breaker_failures, settings.breaker_open_s)
         self._calls: dict[int, Call] = {}
+        self._abandoned: dict[int, Call] = {}
         self._unwritten: list[Call] = []
         self._unwritten_bytes = 0
         self._next_id = 1
         self._connection: _LinkConnection | None = None
         self._connecting = True
         """Whether it is worth waiting for a connection: not between two attempts."""
+        self._was_lost = False
+        """Told of in the log, once for each time that it is lost."""
         self._task: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._heard_at_s = -math.inf
@@ -125,6 +131,7 @@ class Link:
         timeout_s: float,
         read: Callable[[bytes], Result],
         refuse: Callable[[bytes], Exception],
+        late: Callable[[Result], None] | None = None,
     ) -> asyncio.Future[Result]: ...
 
     def call(
@@ -134,6 +141,7 @@ class Link:
         timeout_s: float,
         read: Callable[[bytes], Any] | None = None,
         refuse: Callable[[bytes], Exception] = CallRefused,
+        late: Callable[[Any], None] | None = None,
     ) -> asyncio.Future[Any]:
         """Make a call. Nothing is raised: all errors are the future's.
 
@@ -143,12 +151,14 @@ class Link:
             timeout_s: until it fails, some 25 ms more; the other side does not begin after that.
             read: makes the result of the answer's bytes; without it, they are the result.
             refuse: makes the error of a refusal's bytes.
+            late: gets the result, if it can still be had, when nobody waits for it any more.
 
         Errors: `CallRefused`, or what `refuse` makes; `NotDone`; `OutcomeUnknown`.
         """
         loop = self._loop or self._start()
         now_s = loop.time()
         call = Call(self, self._next_id, kind, payload, now_s + timeout_s, read, refuse, loop)
+        call.late = late
         self._next_id += 1
         if reason := self._refusal(payload, now_s):
             call.set_exception(NotDone(reason))
@@ -251,7 +261,7 @@ class Link:
             if connection is not None:
                 connection.fail(ConnectionAbortedError())
             raise
-        self.is_refused = False
+        self.is_refused = self._was_lost = False
         self._connection = connection
         self._breaker.try_again()
         connection.plan()
@@ -284,7 +294,9 @@ class Link:
 
     def _lose(self, what: str) -> None:
         reason = f"The node at {self.address} {what}."
-        _logger.warning("node is not connected", extra={"address": self.address, "reason": reason})
+        if not self._was_lost:
+            _logger.warning("node is not connected", extra={"address": self.address, "reason": reason})
+        self._was_lost = True
         assert self._loop is not None
         self._breaker.failed(self._loop.time())
         self._why_not = reason
@@ -292,6 +304,7 @@ class Link:
 
     def _fail_calls(self, reason: str) -> None:
         calls, self._calls = self._calls, {}
+        self._abandoned.clear()
         self._unwritten = []
         self._unwritten_bytes = 0
         for call in calls.values():
@@ -325,6 +338,7 @@ class Link:
             call = self._calls.pop(frame.id, None)
             if call is None:  # nobody waits any more, or it is no answer
                 connection.going_away = connection.going_away or frame.kind == GOING_AWAY
+                self._receive_late(frame)
                 continue
             if self._breaker.failures:
                 self._breaker.succeeded()
@@ -345,12 +359,22 @@ class Link:
         else:
             call.set_result(result)
 
+    def _receive_late(self, frame: Frame) -> None:
+        call = self._abandoned.pop(frame.id, None)
+        if call is not None and frame.kind == ANSWER and call.read is not None and call.late is not None:
+            with suppress(ValueError):  # what cannot be read, nobody was waiting for
+                call.late(call.read(frame.payload))
+
     def forget(self, call: Call) -> None:
         """Its caller waits no more."""
         if self._calls.pop(call.id, None) is None:
             return
         if call.written and self._connection is not None:
             self._connection.send(CANCEL, call.id)
+            if call.late is not None:
+                self._abandoned[call.id] = call
+                if len(self._abandoned) > _ABANDONED_MAX:
+                    del self._abandoned[next(iter(self._abandoned))]
 
     def _sweep(self) -> None:
         """End the calls whose time is over."""

@@ -240,9 +240,10 @@ class _ServerConnection(Connection):
             if frame.kind == CALL:
                 self._begin(frame, late_ms)
             elif frame.kind == CANCEL:
-                call = self._calls.pop(frame.id, None)
-                if call is not None:
-                    call.cancel()
+                call = self._calls.get(frame.id)
+                # What is done already cannot be cancelled: then the other side gets the answer all the same.
+                if call is not None and call.cancel():
+                    self._calls.pop(frame.id, None)
             elif frame.kind != PING:
                 self.send(NOT_DONE, frame.id, b"Frames of this kind are not known here.")
 

@@ -17,6 +17,7 @@ from waystation.frontend.http_messages import Request, Response
 from waystation.frontend.message_service import MessageService
 from waystation.frontend.move_runner import MoveRunner
 from waystation.frontend.move_service import MoveService
+from waystation.frontend.parts import Parts
 from waystation.frontend.permission_service import PermissionService
 from waystation.frontend.queue_service import QueueService
 from waystation.frontend.reconciler import Reconciler
@@ -142,14 +143,15 @@ def build_app(
     clock_s: Callable[[], float],
 ) -> App:
     """An app with all its services."""
+    parts = Parts(shards)
     return App(
         settings,
         authenticator,
-        QueueService(settings, catalogue, shards, clock_s),
-        MessageService(catalogue, shards, Handles(catalogue.secret)),
+        QueueService(settings, catalogue, shards, parts, clock_s),
+        MessageService(catalogue, shards, parts, Handles(catalogue.secret)),
         TagService(catalogue),
         PermissionService(settings, catalogue, clock_s),
         DeadLetterService(settings, catalogue),
-        MoveService(settings, catalogue, shards, register, clock_s),
+        MoveService(settings, catalogue, parts, register, clock_s),
         shards.is_serving,
     )

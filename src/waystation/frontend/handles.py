@@ -14,7 +14,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from struct import Struct
 
-from waystation.metadata.queues import Queue
+from waystation.metadata.queues import Place, Queue
 from waystation.protocol.errors import ReceiptHandleIsInvalid
 from waystation.queues.commands import Receipt
 
@@ -37,6 +37,13 @@ def sequence_number(sequence: int) -> str:
     return str(_SEQUENCE_NUMBER_MIN + sequence)
 
 
+def _place(queue: Queue, where: tuple[int, int]) -> Place | None:
+    for place in queue.places:
+        if place == where:
+            return place
+    return None
+
+
 class Handles:
     """Makes and reads the ids and handles of one installation.
 
@@ -48,7 +55,7 @@ class Handles:
         self._ids = blake2b(key=secret, digest_size=16, person=b"message id")
         self._proofs = blake2b(key=secret, digest_size=_PROOF_BYTES, person=b"receipt handle")
 
-    def message_id(self, queue: Queue, sequence: int) -> str:
+    def message_id(self, queue: Queue | Place, sequence: int) -> str:
         """The id of a message: a UUID that looks random (RFC 9562, version 4), for clients parse it."""
         return self.message_id_at(queue.shard, queue.number, sequence)
 
@@ -60,13 +67,13 @@ class Handles:
         variant = _VARIANTS[digits[16]]
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
-    def receipt_handle(self, queue: Queue, sequence: int, receive_count: int) -> str:
+    def receipt_handle(self, queue: Queue | Place, sequence: int, receive_count: int) -> str:
         """The handle that proves one receive of a message: 44 characters of base64, as AWS's are."""
         claim = _HANDLE.pack(_VERSION, queue.shard, queue.number, sequence, receive_count)
         return b2a_base64(claim + self._prove(claim), newline=False).decode()
 
-    def read(self, queue: Queue, handle: str) -> Receipt:
-        """What a handle proves about a message of this queue.
+    def read(self, queue: Queue, handle: str) -> tuple[Place, Receipt]:
+        """What a handle proves about a message of this queue, and in which part of it that is.
 
         Raises:
             ReceiptHandleIsInvalid: it is no handle, not one of ours, or of another queue.
@@ -79,9 +86,10 @@ class Handles:
         if not compare_digest(proof, self._prove(claim)):
             raise ReceiptHandleIsInvalid(handle)
         version, shard, number, sequence, receive_count = _HANDLE.unpack(claim)
-        if (version, shard, number) != (_VERSION, queue.shard, queue.number):
+        place = _place(queue, (shard, number)) if version == _VERSION else None
+        if place is None:
             raise ReceiptHandleIsInvalid(handle)
-        return Receipt(sequence, receive_count)
+        return place, Receipt(sequence, receive_count)
 
     def _prove(self, claim: bytes) -> bytes:
         hasher = self._proofs.copy()

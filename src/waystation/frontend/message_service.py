@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
+from waystation.backend.giving_back import give_back_if_answered
 from waystation.backend.interface import Shards
 from waystation.frontend import message_rules
 from waystation.frontend.calls import Call, find_queue
 from waystation.frontend.handles import Handles, sequence_number
+from waystation.frontend.part_polls import Handed
+from waystation.frontend.parts import Parts
 from waystation.frontend.received import Wanted, wanted_of
 from waystation.frontend.sending import (
     Packed,
@@ -17,7 +22,7 @@ from waystation.frontend.sending import (
     pack,
 )
 from waystation.metadata.catalogue import Catalogue
-from waystation.metadata.queues import Queue
+from waystation.metadata.queues import Place, Queue
 from waystation.protocol import limits, operations
 from waystation.protocol.errors import (
     BatchRequestTooLong,
@@ -27,15 +32,18 @@ from waystation.protocol.errors import (
     Refusal,
 )
 from waystation.queues import commands
-from waystation.queues.commands import Outcome
+from waystation.queues.commands import Command, Outcome, Receipt
+
+Item = TypeVar("Item")
 
 
 class MessageService:
     """Handlers of the operations on messages. Errors are those that the API Reference lists for each."""
 
-    def __init__(self, catalogue: Catalogue, shards: Shards, handles: Handles) -> None:
+    def __init__(self, catalogue: Catalogue, shards: Shards, parts: Parts, handles: Handles) -> None:
         self._catalogue = catalogue
         self._shards = shards
+        self._parts = parts
         self._handles = handles
 
     # Sending
@@ -46,12 +54,12 @@ class MessageService:
         queue = find_queue(self._catalogue, call, request.queue_url)
         check_ids(queue, request)
         packed = pack(call, queue, request, "are invalid")
-        [sequence] = await self._send(queue, [packed])
+        [(place, sequence)] = await self._send(queue, [packed])
         return operations.SendMessageResult(
             md5_of_message_body=packed.body_md5,
             md5_of_message_attributes=packed.attributes_md5,
             md5_of_message_system_attributes=packed.system_attributes_md5,
-            message_id=self._handles.message_id(queue, sequence),
+            message_id=self._handles.message_id(place, sequence),
             sequence_number=sequence_number(sequence) if queue.is_fifo else None,
         )
 
@@ -79,25 +87,29 @@ class MessageService:
         if total_bytes > limits.BATCH_BYTES_MAX:
             raise BatchRequestTooLong(total_bytes, limits.BATCH_BYTES_MAX)
         if packed:
-            sequences = await self._send(queue, packed.values())
+            sent = await self._send(queue, packed.values())
             result.successful = [
                 operations.SendMessageBatchResultEntry(
                     id=entry_id,
-                    message_id=self._handles.message_id(queue, sequence),
+                    message_id=self._handles.message_id(place, sequence),
                     md5_of_message_body=each.body_md5,
                     md5_of_message_attributes=each.attributes_md5,
                     md5_of_message_system_attributes=each.system_attributes_md5,
                     sequence_number=sequence_number(sequence) if queue.is_fifo else None,
                 )
-                for sequence, (entry_id, each) in zip(sequences, packed.items(), strict=True)
+                for (place, sequence), (entry_id, each) in zip(sent, packed.items(), strict=True)
             ]
         return result
 
-    async def _send(self, queue: Queue, packed: Iterable[Packed]) -> list[int]:
-        command = commands.SendMessages(queue.number, [each.entry for each in packed])
-        sent = await self._shards.submit(queue.shard, command)
+    async def _send(self, queue: Queue, packed: Collection[Packed]) -> list[tuple[Place, int]]:
+        """Where each message is, and its sequence there."""
+        entries = [each.entry for each in packed]
+        if queue.is_spread:
+            return await self._parts.send(queue, entries)
+        sent = await self._shards.submit(queue.shard, commands.SendMessages(queue.number, entries))
         assert isinstance(sent, commands.Sent)
-        return sent.sequences
+        [place] = queue.places
+        return [(place, sequence) for sequence in sent.sequences]
 
     # Receiving
 
@@ -117,26 +129,37 @@ class MessageService:
         message_rules.check_fifo_only(attempt_id, "ReceiveRequestAttemptId", is_fifo=queue.is_fifo)
         wanted = wanted_of(request)
         visibility_s, wait_s = request.visibility_timeout, request.wait_time_seconds
-        received = await self._shards.submit(
-            queue.shard,
-            commands.ReceiveMessages(
-                queue.number,
-                request.max_number_of_messages or limits.RECEIVE_MESSAGES_DEFAULT,
-                (queue.visibility_timeout_s if visibility_s is None else visibility_s) * 1_000,
-                (queue.wait_s if wait_s is None else wait_s) * 1_000,
-                b"" if attempt_id is None else message_rules.digest_of(attempt_id),
-            ),
+        command = commands.ReceiveMessages(
+            queue.number,
+            request.max_number_of_messages or limits.RECEIVE_MESSAGES_DEFAULT,
+            (queue.visibility_timeout_s if visibility_s is None else visibility_s) * 1_000,
+            (queue.wait_s if wait_s is None else wait_s) * 1_000,
+            b"" if attempt_id is None else message_rules.digest_of(attempt_id),
         )
-        assert isinstance(received, commands.Received)
+        if queue.is_spread:
+            handed = await self._parts.receive(queue, command)
+        else:
+            handed = await self._receive(queue, command)
         return operations.ReceiveMessageResult(
-            messages=[self._show(queue, message, wanted) for message in received.messages]
+            messages=[self._show(place, message, wanted) for place, message in handed]
         )
 
-    def _show(self, queue: Queue, message: commands.ReceivedMessage, wanted: Wanted) -> operations.Message:
+    async def _receive(self, queue: Queue, command: commands.ReceiveMessages) -> list[Handed]:
+        [place] = queue.places
+        answering = self._shards.submit(place.shard, command)
+        try:
+            received = await answering
+        except asyncio.CancelledError:
+            give_back_if_answered(self._shards.submit, place.shard, answering)
+            raise
+        assert isinstance(received, commands.Received)
+        return [(place, message) for message in received.messages]
+
+    def _show(self, place: Place, message: commands.ReceivedMessage, wanted: Wanted) -> operations.Message:
         return wanted.show(
             message,
-            self._handles.message_id(queue, message.sequence),
-            self._handles.receipt_handle(queue, message.sequence, message.receive_count),
+            self._handles.message_id(place, message.sequence),
+            self._handles.receipt_handle(place, message.sequence, message.receive_count),
         )
 
     # Deleting
@@ -144,7 +167,8 @@ class MessageService:
     async def delete_message(self, call: Call, request: operations.DeleteMessageRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
         handle = request.receipt_handle or ""
-        [outcome] = await self._delete(queue, [self._handles.read(queue, handle)])
+        receipt = self._handles.read(queue, handle)
+        [outcome] = await self._ask(queue, [receipt], commands.DeleteMessages)
         if outcome is Outcome.EXPIRED:
             raise _expired(handle)
 
@@ -155,13 +179,13 @@ class MessageService:
         entries = request.entries or []
         ids = message_rules.check_batch(entries, "DeleteMessageBatchRequestEntry")
         result = operations.DeleteMessageBatchResult()
-        receipts: dict[int, commands.Receipt] = {}
+        receipts: dict[int, tuple[Place, Receipt]] = {}
         for index, entry in enumerate(entries):
             try:
                 receipts[index] = self._handles.read(queue, entry.receipt_handle or "")
             except Refusal as refusal:
                 result.failed.append(_failure(ids[index], refusal))
-        outcomes = await self._delete(queue, list(receipts.values())) if receipts else []
+        outcomes = await self._ask(queue, list(receipts.values()), commands.DeleteMessages)
         for index, outcome in zip(receipts, outcomes, strict=True):
             if outcome is Outcome.EXPIRED:
                 result.failed.append(_failure(ids[index], _expired(entries[index].receipt_handle)))
@@ -169,8 +193,16 @@ class MessageService:
                 result.successful.append(operations.DeleteMessageBatchResultEntry(id=ids[index]))
         return result
 
-    async def _delete(self, queue: Queue, receipts: list[commands.Receipt]) -> list[Outcome]:
-        answer = await self._shards.submit(queue.shard, commands.DeleteMessages(queue.number, receipts))
+    async def _ask(
+        self, queue: Queue, items: Sequence[tuple[Place, Item]], make: Callable[[int, list[Item]], Command]
+    ) -> list[Outcome]:
+        """What became of each item, in order, which `make` puts into a command to the part that has it."""
+        if not items:
+            return []
+        if queue.is_spread:
+            return await self._parts.outcomes(items, make)
+        command = make(queue.number, [item for _, item in items])
+        answer = await self._shards.submit(queue.shard, command)
         assert isinstance(answer, commands.Outcomes)
         return answer.outcomes
 
@@ -181,7 +213,7 @@ class MessageService:
     ) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
         change = self._read_change(queue, request)
-        [outcome] = await self._change(queue, [change])
+        [outcome] = await self._ask(queue, [change], commands.ChangeVisibility)
         if outcome is not Outcome.DONE:
             raise _refusal_of(outcome, request)
 
@@ -192,13 +224,13 @@ class MessageService:
         entries = request.entries or []
         ids = message_rules.check_batch(entries, "ChangeMessageVisibilityBatchRequestEntry")
         result = operations.ChangeMessageVisibilityBatchResult()
-        changes: dict[int, commands.VisibilityChange] = {}
+        changes: dict[int, tuple[Place, commands.VisibilityChange]] = {}
         for index, entry in enumerate(entries):
             try:
                 changes[index] = self._read_change(queue, entry)
             except Refusal as refusal:
                 result.failed.append(_failure(ids[index], refusal))
-        outcomes = await self._change(queue, list(changes.values())) if changes else []
+        outcomes = await self._ask(queue, list(changes.values()), commands.ChangeVisibility)
         for index, outcome in zip(changes, outcomes, strict=True):
             if outcome is Outcome.DONE:
                 done = operations.ChangeMessageVisibilityBatchResultEntry(id=ids[index])
@@ -207,18 +239,12 @@ class MessageService:
                 result.failed.append(_failure(ids[index], _refusal_of(outcome, entries[index])))
         return result
 
-    def _read_change(self, queue: Queue, change: _Change) -> commands.VisibilityChange:
+    def _read_change(self, queue: Queue, change: _Change) -> tuple[Place, commands.VisibilityChange]:
         if change.visibility_timeout is None:
             raise MissingParameter("VisibilityTimeout")
         _check_visibility(change.visibility_timeout)
-        receipt = self._handles.read(queue, change.receipt_handle or "")
-        return commands.VisibilityChange(receipt, change.visibility_timeout * 1_000)
-
-    async def _change(self, queue: Queue, changes: list[commands.VisibilityChange]) -> list[Outcome]:
-        command = commands.ChangeVisibility(queue.number, changes)
-        answer = await self._shards.submit(queue.shard, command)
-        assert isinstance(answer, commands.Outcomes)
-        return answer.outcomes
+        place, receipt = self._handles.read(queue, change.receipt_handle or "")
+        return place, commands.VisibilityChange(receipt, change.visibility_timeout * 1_000)
 
 
 _Change = operations.ChangeMessageVisibilityRequest | operations.ChangeMessageVisibilityBatchRequestEntry

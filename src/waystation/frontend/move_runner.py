@@ -34,7 +34,7 @@ from waystation.frontend.stored_queues import StoredQueues
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.move_register import MoveEntry, MoveRegister, entry_of
 from waystation.metadata.move_tasks import MoveStatus, MoveTask
-from waystation.metadata.queues import Queue
+from waystation.metadata.queues import Place, Queue
 from waystation.metadata.store import MetadataUnavailable
 from waystation.protocol import limits
 from waystation.protocol.errors import QueueDoesNotExist, Unavailable
@@ -92,7 +92,11 @@ class Pace:
 
 
 class Move:
-    """One task at work. `task` is what holds; what is saved of it is at most a second older."""
+    """One task at work. `task` is what holds; what is saved of it is at most a second older.
+
+    It works in one part of its source. When that is empty the task goes on to the next part, and whoever has
+    that goes on with it.
+    """
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class Move:
         clock: Callable[[], float],
     ) -> None:
         self.task = task
+        self.place = task.place
         self.target = move_target(task.destination)
         self._register = register
         self._has_source = has_source
@@ -131,7 +136,7 @@ class Move:
             self.fail(reason)
 
     async def save(self) -> bool:
-        """Write how far it is; False once it is none of ours any more.
+        """Write how far it is; False once it is none of ours any more: withdrawn, or at another part.
 
         Raises `MetadataUnavailable`; then it may be saved, or not.
         """
@@ -141,7 +146,7 @@ class Move:
                 return False
             # More may have arrived while that was written.
             self.task = replace(self._saved, moved=max(self._saved.moved, self.task.moved))
-        return True
+        return self.task.place == self.place
 
     async def run(self) -> None:
         """Work until the task has ended, and that is saved."""
@@ -150,7 +155,7 @@ class Move:
         save_at_s = now_s()  # At once: it may have ended already, and this be old news of it.
         while True:
             try:
-                if now_s() >= save_at_s or not self.task.is_active:
+                if now_s() >= save_at_s or not self.task.is_active or self.task.place != self.place:
                     if not await self.save() or not self.task.is_active:
                         return
                     save_at_s = now_s() + _SAVE_S
@@ -191,8 +196,8 @@ class Move:
         wanted = min(pace.ready(now_s()), pace.burst - on_their_way)
         if wanted <= 0:
             return _TICK_S
-        command = MoveMessages(self.task.number, self.target, wanted)
-        moved = await self._shards.submit(self.task.shard, command)
+        command = MoveMessages(self.place.number, self.target, wanted)
+        moved = await self._shards.submit(self.place.shard, command)
         assert isinstance(moved, Moved)
         pace.spend(moved.messages)
         self._is_source_empty = not moved.remaining
@@ -205,18 +210,21 @@ class Move:
         return "" if await self._has_source() else NO_QUEUE
 
     def _ending(self) -> MoveTask | None:
-        """What the task is once nothing of it is on its way; None while it goes on."""
+        """What the task is once nothing of it is on its way; None while it goes on here."""
         if self.task.status is MoveStatus.CANCELLING:
             return replace(self.task, status=MoveStatus.CANCELLED)
         if self._failure:
             return replace(self.task, status=MoveStatus.FAILED, failure=self._failure)
+        if self._is_source_empty and self.task.ahead:
+            [(shard, number), *ahead] = self.task.ahead
+            return replace(self.task, shard=shard, number=number, ahead=tuple(ahead))
         if self._is_source_empty:
             return replace(self.task, status=MoveStatus.COMPLETED)
         return None
 
     async def _on_their_way(self) -> int:
         """Messages that are set aside and neither taken over nor shown again."""
-        aside = await self._shards.submit(self.task.shard, CountAside(self.task.number, self.target))
+        aside = await self._shards.submit(self.place.shard, CountAside(self.place.number, self.target))
         assert isinstance(aside, Aside)
         return aside.messages
 
@@ -252,7 +260,7 @@ class MoveRunner:
         self._here: set[int] = set()
         self._seen: dict[str, int] = {}
         """By key: the newest entry that was looked at, as the watch may tell of older ones later."""
-        self._moves: dict[tuple[int, int], Move] = {}
+        self._moves: dict[Place, Move] = {}
         """By shard and number of the source."""
         self._running: dict[Move, asyncio.Task[None]] = {}
         self._look_now = asyncio.Event()
@@ -275,9 +283,9 @@ class MoveRunner:
     def leave(self, shard: int) -> None:
         """A shard is not here any more: its moves are somebody else's."""
         self._here.discard(shard)
-        for (source_shard, number), move in list(self._moves.items()):
-            if source_shard == shard:
-                del self._moves[source_shard, number]
+        for place, move in list(self._moves.items()):
+            if place.shard == shard:
+                del self._moves[place]
                 self._running[move].cancel()
 
     async def stop(self) -> None:
@@ -296,14 +304,14 @@ class MoveRunner:
     async def deliver(self, parcel: Parcel) -> Delivered:
         """Deliver a parcel: see `Deliver`."""
         delivered = await self._deliver(parcel)
-        move = self._moves.get((parcel.source_shard, parcel.source_queue))
+        move = self._moves.get(Place(parcel.source_shard, parcel.source_queue))
         if move is not None and move.target == parcel.target:
             move.note(delivered)
         return delivered
 
     def move_of(self, queue: Queue) -> Move | None:
-        """The move out of a queue that is here, if there is one that has not ended."""
-        return self._moves.get((queue.shard, queue.number))
+        """The move out of a queue, or a part of it that is here, if there is one that has not ended."""
+        return next((self._moves[place] for place in queue.places if place in self._moves), None)
 
     # What there is to do
 
@@ -345,7 +353,7 @@ class MoveRunner:
             return
         self._seen[entry.key] = entry.revision
         for task in entry.tasks:
-            move = self._moves.get((task.shard, task.number))
+            move = self._moves.get(task.place)
             if not task.is_active or task.shard not in self._here:
                 continue
             if move is None:
@@ -355,7 +363,7 @@ class MoveRunner:
 
     def _run(self, task: MoveTask) -> None:
         move = Move(task, self._register, lambda: self._has_source(task), self._shards, self._clock)
-        self._moves[task.shard, task.number] = move
+        self._moves[move.place] = move
         running = asyncio.create_task(self._watch_over(move), name=f"move-{task.source}")
         self._running[move] = running
         running.add_done_callback(lambda done: self._forget(move, done))
@@ -363,7 +371,7 @@ class MoveRunner:
     def _forget(self, move: Move, running: asyncio.Task[None]) -> None:
         del self._running[move]
         if not running.cancelled():
-            del self._moves[move.task.shard, move.task.number]
+            del self._moves[move.place]
             # There may be another already, which had to wait for the end of this one.
             self._seen.clear()
             self._look_now.set()
@@ -387,4 +395,4 @@ class MoveRunner:
 
 
 def _is_source(queue: Queue | None, task: MoveTask) -> bool:
-    return queue is not None and (queue.shard, queue.number) == (task.shard, task.number)
+    return queue is not None and task.place in queue.places

@@ -19,11 +19,11 @@ from uuid import uuid4
 
 import msgspec
 
-from waystation.backend.interface import Shards
 from waystation.frontend.arns import QueueArn
 from waystation.frontend.calls import Call
 from waystation.frontend.dead_letter_service import sources_of
 from waystation.frontend.message_rules import check_range
+from waystation.frontend.parts import Parts
 from waystation.frontend.settings import ServiceSettings
 from waystation.metadata.catalogue import Catalogue
 from waystation.metadata.move_register import MoveRegister
@@ -31,7 +31,6 @@ from waystation.metadata.move_tasks import MoveStatus, MoveTask
 from waystation.metadata.queues import Queue
 from waystation.protocol import limits, operations
 from waystation.protocol.errors import InvalidParameterValue, ResourceNotFoundException
-from waystation.queues.commands import CountMessages, Counts
 
 _ARN_FORMAT = "arn:<partition>:<service>:<region>:<account-id>:<resource-id>"
 _ARN = re.compile(r"arn:[^:\s]+:[^:\s]+:[^:\s]*:[^:\s]*:\S+\Z")
@@ -48,13 +47,13 @@ class MoveService:
         self,
         settings: ServiceSettings,
         catalogue: Catalogue,
-        shards: Shards,
+        parts: Parts,
         register: MoveRegister,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._shards = shards
+        self._parts = parts
         self._register = register
         self._clock = clock
 
@@ -72,8 +71,7 @@ class MoveService:
             target = self._arn(self._find(call, request.destination_arn, "DestinationArn"))
             _check_destination(arn, target)
             destination = str(target)
-        counts = await self._shards.submit(source.shard, CountMessages(source.number))
-        assert isinstance(counts, Counts)
+        counts = await self._parts.count(source)
         task = MoveTask(
             str(uuid4()),
             arn.account,
@@ -84,6 +82,7 @@ class MoveService:
             counts.visible,
             destination,
             rate_max,
+            ahead=source.places[1:],
         )
         await self._register.sweep(lambda account, name: self._catalogue.find(account, name) is not None)
         await self._register.begin(task)

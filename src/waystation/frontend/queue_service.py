@@ -18,6 +18,8 @@ from waystation.frontend.arns import QueueArn
 from waystation.frontend.calls import Call, change_queue, find_queue, queue_url
 from waystation.frontend.dead_letter_service import check_dead_letter_target
 from waystation.frontend.pages import Page
+from waystation.frontend.partitions import partitions_of
+from waystation.frontend.parts import Parts
 from waystation.frontend.settings import ServiceSettings
 from waystation.frontend.tag_service import check_tags
 from waystation.metadata.catalogue import Catalogue
@@ -27,6 +29,7 @@ from waystation.protocol import limits, operations
 from waystation.protocol.errors import (
     InvalidAttributeName,
     InvalidParameterValue,
+    PurgeQueueInProgress,
     QueueDeletedRecently,
     QueueDoesNotExist,
     QueueNameExists,
@@ -42,11 +45,13 @@ class QueueService:
         settings: ServiceSettings,
         catalogue: Catalogue,
         shards: Shards,
+        parts: Parts,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._shards = shards
+        self._parts = parts
         self._clock = clock
 
     async def create_queue(
@@ -59,33 +64,35 @@ class QueueService:
         _check_name(name, is_fifo)
         tags = request.tags or {}
         check_tags(name, tags)
+        parts = partitions_of(tags, attributes, self._settings.partitions, self._shards.count)
         account = call.caller.account
         queue = self._catalogue.find(account, name)
         if queue is None:
             self._check_reuse(account, name)
             check_dead_letter_target(self._catalogue, self._arn(account, name), attributes)
-            queue = await self._create(account, name, attributes, tags)
+            queue = await self._create(account, name, attributes, tags, parts)
         difference = queue_attributes.first_difference(queue.record.attributes, attributes)
         if difference is not None:
             raise QueueNameExists(difference)
         return operations.CreateQueueResult(queue_url=queue_url(call, queue))
 
     async def _create(
-        self, account: str, name: str, attributes: dict[str, str], tags: dict[str, str]
+        self, account: str, name: str, attributes: dict[str, str], tags: dict[str, str], parts: int
     ) -> Queue:
         """Create the queue, or find the one that somebody else has just created."""
-        shard = self._shards.place(name)
+        first = self._shards.place(name)
+        shards = [(first + part) % self._shards.count for part in range(parts)]
         now_s = int(self._clock())
         merged = queue_attributes.merge_attributes({}, attributes)
-        record = QueueRecord(name, account, now_s, now_s, shard, 0, merged, tags)
+        record = QueueRecord(name, account, now_s, now_s, first, 0, merged, tags)
         if "DeduplicationScope" in merged:
             record = msgspec.structs.replace(record, deduplication_scope=merged["DeduplicationScope"])
-        made = await self._shards.submit(shard, commands.CreateQueue(shard_settings(record, 0)))
-        assert isinstance(made, commands.QueueId)
+        made = await self._parts.create(shards, shard_settings(record, 0))
+        record = msgspec.structs.replace(record, number=made[0].number, parts=tuple(made[1:]))
         try:
-            return await self._catalogue.create(msgspec.structs.replace(record, number=made.queue))
+            return await self._catalogue.create(record)
         except Conflict:
-            await self._shards.submit(shard, commands.DeleteQueue(made.queue))
+            await self._parts.drop(made)
             queue = self._catalogue.find(account, name)
             if queue is None:  # created and deleted again meanwhile
                 self._check_reuse(account, name)
@@ -130,13 +137,18 @@ class QueueService:
         reuse_ms, now_ms = self._settings.name_reuse_s * 1_000, self._now_ms()
         if not await self._catalogue.delete(queue, tombstone_ms=now_ms if reuse_ms else None):
             raise QueueDoesNotExist
-        await self._shards.submit(queue.shard, commands.DeleteQueue(queue.number))
+        await self._parts.ask_all(queue, commands.DeleteQueue)
         await self._catalogue.sweep(now_ms - reuse_ms)
 
     async def purge_queue(self, call: Call, request: operations.PurgeQueueRequest) -> None:
         queue = find_queue(self._catalogue, call, request.queue_url)
         interval_ms = self._settings.purge_interval_s * 1_000
-        await self._shards.submit(queue.shard, commands.PurgeQueue(queue.number, interval_ms))
+        answers = await self._parts.try_all(queue, lambda number: commands.PurgeQueue(number, interval_ms))
+        refusals = [answer for answer in answers if isinstance(answer, Exception)]
+        for refusal in refusals:
+            # Parts of a purge that was half done, and is asked for again, have been purged a moment ago.
+            if not isinstance(refusal, PurgeQueueInProgress) or len(refusals) == len(answers):
+                raise refusal
 
     async def get_queue_attributes(
         self, call: Call, request: operations.GetQueueAttributesRequest
@@ -154,8 +166,7 @@ class QueueService:
         return operations.GetQueueAttributesResult(attributes=shown)
 
     async def _shown_attributes(self, queue: Queue) -> dict[str, str]:
-        counts = await self._shards.submit(queue.shard, commands.CountMessages(queue.number))
-        assert isinstance(counts, commands.Counts)
+        counts = await self._parts.count(queue)
         record = queue.record
         return {
             "QueueArn": str(self._arn(record.account, record.name)),
@@ -179,7 +190,8 @@ class QueueService:
         await self._configure(await change_queue(self._catalogue, queue, change))
 
     async def _configure(self, queue: Queue) -> None:
-        await self._shards.submit(queue.shard, commands.ConfigureQueue(queue.number, queue.settings()))
+        settings = queue.settings()
+        await self._parts.ask_all(queue, lambda number: commands.ConfigureQueue(number, settings))
 
 
 def _check_name(name: str, is_fifo: bool) -> None:

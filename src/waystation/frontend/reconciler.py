@@ -90,7 +90,12 @@ class Reconciler:
     async def _reconcile(self, shard: int, strangers: dict[int, float], grace_s: float) -> None:
         """`strangers` are the queues that the catalogue did not know at the last look, and since when."""
         # In this order: what was in the catalogue before was in the shard before that.
-        missing = {queue.number: queue for queue in self._catalogue.queues() if queue.shard == shard}
+        missing = {
+            place.number: queue
+            for queue in self._catalogue.queues()
+            for place in queue.places
+            if place.shard == shard
+        }
         answer = await self._shards.submit(shard, commands.ListQueues())
         assert isinstance(answer, commands.Queues)
         now_s = asyncio.get_running_loop().time()
@@ -115,19 +120,19 @@ class Reconciler:
             if number not in stored:
                 await self._shards.submit(shard, commands.DeleteQueue(number))
         for number in missing.keys() & stored.keys():
-            await self._restore(stored[number])
+            await self._restore(stored[number], shard)
 
-    async def _restore(self, queue: Queue) -> None:
-        """Give a queue that its shard does not know a new, empty place."""
+    async def _restore(self, queue: Queue, shard: int) -> None:
+        """Give a queue, or the part of it, that its shard does not know a new, empty place there."""
         # No crash leads here: one of the two is from another time than the other.
         _logger.error(
             "queue is missing in its shard, so its messages are lost",
-            extra={"queue": queue.record.name, "shard": queue.shard},
+            extra={"queue": queue.record.name, "shard": shard},
         )
-        made = await self._shards.submit(queue.shard, commands.CreateQueue(queue.settings()))
+        made = await self._shards.submit(shard, commands.CreateQueue(queue.settings()))
         assert isinstance(made, commands.QueueId)
         number = made.queue
-        await self._catalogue.update(queue, lambda record: msgspec.structs.replace(record, number=number))
+        await self._catalogue.update(queue, lambda record: record.renumbered(shard, number))
 
 
 def _is_behind(known: commands.QueueSettings, wanted: commands.QueueSettings, *, anyway: bool) -> bool:

@@ -96,5 +96,9 @@ class ServiceSettings:
     purge_interval_s: int = PURGE_INTERVAL_S
     """Least time between two purges of a queue (AWS: 60 s)."""
 
+    partitions: int = 1
+    """Parts of a new standard queue whose tags do not say, each in a shard of its own; never more than there
+    are shards. One keeps the limits of a queue, and its order as far as it has one, as they are on AWS."""
+
     name_reuse_s: int = QUEUE_DELETED_WAIT_S
     """How long the name of a deleted queue stays taken (AWS: 60 s); 0 frees it at once, for tests."""

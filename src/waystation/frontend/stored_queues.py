@@ -24,9 +24,15 @@ class StoredQueues:
         return _queue(await self._store.get(f"{QUEUE_PREFIX}{account}/{name}"))
 
     async def of_shard(self, shard: int) -> dict[int, Queue]:
-        """The queues of a shard, by number. As much work as there are queues in all."""
+        """The queues with a part in a shard, by number there. As much work as there are queues in all."""
         found = (_queue(stored) for stored in await self._store.list(QUEUE_PREFIX))
-        return {queue.number: queue for queue in found if queue is not None and queue.shard == shard}
+        return {
+            place.number: queue
+            for queue in found
+            if queue is not None
+            for place in queue.places
+            if place.shard == shard
+        }
 
 
 def _queue(stored: Stored | None) -> Queue | None:

@@ -92,9 +92,8 @@ class MoveRegister:
 
     async def _add(self, task: MoveTask) -> int:
         def added(tasks: list[MoveTask]) -> list[MoveTask]:
-            if any(
-                each.is_active and (each.shard, each.number) == (task.shard, task.number) for each in tasks
-            ):
+            places = {task.place, *task.ahead}
+            if any(each.is_active and not places.isdisjoint((each.place, *each.ahead)) for each in tasks):
                 raise InvalidParameterValue(
                     "There is already a task running. Only one active task is allowed for a source queue arn "
                     "at a given time."
@@ -132,7 +131,10 @@ class MoveRegister:
                 status = MoveStatus.CANCELLING if task.is_active else MoveStatus.CANCELLED
                 task = replace(task, status=status, failure="")
             # Whoever was at work before may have come further than this one has heard.
-            return replace(task, moved=max(task.moved, stored.moved))
+            task = replace(task, moved=max(task.moved, stored.moved))
+            if len(stored.ahead) < len(task.ahead):
+                return replace(task, shard=stored.shard, number=stored.number, ahead=stored.ahead)
+            return task
 
         return await self._change(current(), saved)
 

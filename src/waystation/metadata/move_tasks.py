@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import msgspec
 
+from waystation.metadata.queues import Place
+
 TASKS_PREFIX = "move/"
 
 
@@ -23,7 +25,10 @@ class MoveStatus(StrEnum):
 
 
 class MoveTask(msgspec.Struct, frozen=True):
-    """One move. `shard` and `number` are the source's: a queue created again is another."""
+    """One move. `shard` and `number` are the source's: a queue created again is another.
+
+    A source of several parts is moved from one after another: those are the part's that it is at.
+    """
 
     id: str
     account: str
@@ -42,6 +47,13 @@ class MoveTask(msgspec.Struct, frozen=True):
     moved: int = 0
     """About so many have arrived: after a crash, those of the last second may be missing."""
     failure: str = ""
+    ahead: tuple[Place, ...] = ()
+    """The parts of the source that come after this one."""
+
+    @property
+    def place(self) -> Place:
+        """The queue, in a shard, that messages are moved out of now."""
+        return Place(self.shard, self.number)
 
     @property
     def is_active(self) -> bool:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from waystation.protocol import limits
 from waystation.queues.commands import QueueSettings
 
 
+class Place(NamedTuple):
+    """Where a part of a queue is: what it is called in its shard."""
+
+    shard: int
+    number: int
+
+
 class QueueRecord(msgspec.Struct, frozen=True):
     """What is stored of a queue. `attributes` holds only what somebody has set, as text.
 
-    `shard` and `number` say where its messages are; `number` is never used
-    again in that shard, so a queue that is deleted and created again is another.
+    `shard` and `number` say where its messages are, or the first part of them; `number` is never
+    used again in that shard, so a queue that is deleted and created again is another.
 
     A deleted queue may leave a tombstone in its place: a record that says when that
     was, and keeps the name from being used again too soon.
@@ -31,6 +40,20 @@ class QueueRecord(msgspec.Struct, frozen=True):
     deduplication_scope: str = "queue"
     """FIFO only: the `DeduplicationScope` that the queue was created with. It is the one in force:
     another one in `attributes` is shown to clients and changes nothing (recorded responses)."""
+    parts: tuple[Place, ...] = ()
+    """Where the other parts are, each in a shard of its own, of a queue that spans several shards."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where all parts are, the first one first. There are never more or fewer of them."""
+        return (Place(self.shard, self.number), *self.parts)
+
+    def renumbered(self, shard: int, number: int) -> QueueRecord:
+        """The same, but its part in that shard has another number there."""
+        if shard == self.shard:
+            return msgspec.structs.replace(self, number=number)
+        parts = tuple(Place(shard, number) if part.shard == shard else part for part in self.parts)
+        return msgspec.structs.replace(self, parts=parts)
 
     @property
     def is_fifo(self) -> bool:
@@ -46,8 +69,10 @@ class Queue:
         "deduplicates_in_groups",
         "delay_s",
         "is_fifo",
+        "is_spread",
         "message_bytes_max",
         "number",
+        "places",
         "record",
         "retention_s",
         "revision",
@@ -61,6 +86,8 @@ class Queue:
         self.revision = revision
         self.shard = record.shard
         self.number = record.number
+        self.places = record.places
+        self.is_spread = len(self.places) > 1
         self.is_fifo = record.is_fifo
         self.deduplicates_contents = record.attributes.get("ContentBasedDeduplication") == "true"
         self.deduplicates_in_groups = record.deduplication_scope == "messageGroup"
