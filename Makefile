@@ -30,7 +30,7 @@ serve: $(SERVE_READY) ## Run a node; flags go in ARGS, as in: make serve ARGS='-
 	@exec $(VENV)/bin/waystation serve $(ARGS)
 
 test: $(DEV_READY) ## Run the tests; PYTEST_ARGS picks some, as in: make test PYTEST_ARGS='tests/cli -x'
-	@$(RUN) pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 $(PYTEST_ARGS)
 
 lint: $(DEV_READY) ## Check style, format and types
 	@$(RUN) ruff check .

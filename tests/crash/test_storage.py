@@ -14,6 +14,8 @@ from tests.server import running
 
 PLANTED = Path(__file__).with_name("planted")
 ROUNDS = 8
+_ATTEMPTS = 4
+"""To have a planted fault met: whether it is, in three rounds of a second, is a matter of luck."""
 
 
 @pytest.fixture
@@ -84,8 +86,12 @@ def test_a_server_that_breaks_a_promise_is_found_out(
 ) -> None:
     """On a slow disk, so that each kill comes while somebody waits for an answer."""
     search = os.pathsep.join([str(PLANTED / planted), os.environ.get("PYTHONPATH", "")])
-    storage = Storage(library, tmp_path / "data", planted, sync_us=10_000)
-    chapter = Chapter(tmp_path, planted, storage, {"PYTHONPATH": search})
-    chapter.run(3, {kind: 1})
-
-    assert chapter.broken != []
+    for attempt in range(_ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        storage = Storage(library, folder / "data", planted, sync_us=10_000)
+        chapter = Chapter(folder, f"{planted} {attempt}", storage, {"PYTHONPATH": search})
+        chapter.run(3, {kind: 1})
+        if chapter.broken:
+            return
+    pytest.fail("three rounds of it break no promise, each time")

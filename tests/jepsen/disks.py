@@ -46,11 +46,11 @@ class ForgetfulDisk:
         self._image = folder / f"{name}.ext4"
 
     def mount(self) -> None:
-        parts.program("mkfs.ext4", "e2fsprogs")
+        mkfs = parts.program("mkfs.ext4", "e2fsprogs")
         self.path.mkdir()
         with self._image.open("wb") as file:
             file.truncate(_IMAGE_MIB * 1024 * 1024)
-        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self._image))
+        run(mkfs, "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self._image))
         self._mount()
 
     def _mount(self) -> None:

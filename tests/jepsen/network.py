@@ -50,7 +50,9 @@ class Namespace:
 
     def command(self, *words: str) -> list[str]:
         """A command in it."""
-        return ["ip", "netns", "exec", self.full_name, *words]
+        # What is installed for administrators is not on everybody's PATH.
+        program = shutil.which(words[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or words[0]
+        return ["ip", "netns", "exec", self.full_name, program, *words[1:]]
 
     def set_link(self, *, up: bool) -> None:
         """Plug its cable in, or out."""
@@ -124,14 +126,15 @@ def need_programs() -> None:
     """Skips the test, naming what is missing, where such a network cannot be made."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
-    for name, package in (("ip", "iproute2"), ("nft", "nftables"), ("mount", "mount")):
+    nft = parts.program("nft", "nftables")
+    for name, package in (("ip", "iproute2"), ("mount", "mount")):
         parts.program(name, package)
     probe = f"wsj{os.getpid()}-probe"
     for command in (
         ["ip", "netns", "add", probe],
         ["ip", "-n", probe, "link", "add", "bridge", "type", "bridge"],
         ["ip", "-n", probe, "link", "add", "one", "type", "veth", "peer", "name", "two"],
-        ["ip", "netns", "exec", probe, "nft", "add", "table", "ip", "cut"],
+        ["ip", "netns", "exec", probe, nft, "add", "table", "ip", "cut"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         if done.returncode != 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy import parts
 from tests.jepsen.disks import ForgetfulDisk, SmallDisk
-from tests.jepsen.network import NAMESPACES, Namespace, Network, inside, remove_leftovers
+from tests.jepsen.network import NAMESPACES, Namespace, Network, inside, need_programs, remove_leftovers
 from tests.jepsen.programs import Program, Supervisor
 from tests.server import eventually
 
@@ -117,6 +117,7 @@ def test_a_program_is_started_again_when_it_ends_and_not_when_it_was_killed(
 
 def test_a_killed_run_leaves_nothing_once_the_next_has_begun(tmp_path: Path) -> None:
     """Not its namespaces, not its processes, not its mounts."""
+    need_programs()
     script = (
         "import os, signal, sys; from pathlib import Path\n"
         "from tests.jepsen.disks import SmallDisk; from tests.jepsen.network import Network\n"
@@ -154,8 +155,7 @@ def test_a_full_disk_has_room_for_no_byte_until_room_is_made(network: Network, t
 def test_a_disk_that_loses_power_keeps_what_was_synced_and_forgets_the_rest(
     network: Network, tmp_path: Path
 ) -> None:
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("mkfs.ext4 is not installed; on Debian: apt-get install e2fsprogs")
+    parts.program("mkfs.ext4", "e2fsprogs")
     disk = ForgetfulDisk(tmp_path, network.tag, "forgetful")
     disk.mount()
     with (disk.path / "synced").open("wb") as file:

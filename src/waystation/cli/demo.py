@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -140,11 +141,11 @@ class Demo:
     """Lifecycle: build it, `run` it in the main thread; it ends by SIGINT or SIGTERM.
 
     Args:
-        tell: prints to whoever watches.
+        tell: tells whoever watches; without it, prints.
     """
 
-    def __init__(self, tell: Callable[[str], None] = print) -> None:
-        self._tell = tell
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self._tell = tell or partial(print, flush=True)  # a pipe would keep it until the end
         self._is_stopping = False
         self._processes: list[_Process] = []
         self._key, self._secret = "AKIADEMO" + secrets.token_hex(6).upper(), secrets.token_urlsafe(30)
