@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.nats_server import nats_servers
-from tests.server import NAMES_ARE_FREE_AT_ONCE, Server, cluster, eventually
+from tests.server import NAMES_ARE_FREE_AT_ONCE, Server, arn, cluster, eventually
 from waystation.cli.demo import Demo, find_nats_server
 from waystation.cli.main import main
 
@@ -77,6 +78,34 @@ def test_any_node_serves_any_queue_and_another_goes_on_when_it_dies(
 
         retrying = two.client(retries={"total_max_attempts": 5, "mode": "standard"})
         assert [bodies(retrying, url) for url in there] == [[f"to {url[-6:]}"] for url in urls]
+
+
+def test_dead_letters_are_moved_back_in_a_cluster(servers: tuple[str, ...], tmp_path: Path) -> None:
+    """What a task is like is read from the NATS servers while a request waits for it."""
+    with node(tmp_path, "mover", servers) as mover:
+        client = mover.client()
+        letters = client.create_queue(QueueName="letters")["QueueUrl"]
+        redrive = json.dumps({"deadLetterTargetArn": arn(letters), "maxReceiveCount": "1"})
+        source = client.create_queue(QueueName="source", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+        client.send_message(QueueUrl=source, MessageBody="a letter")
+        client.receive_message(QueueUrl=source, VisibilityTimeout=0, WaitTimeSeconds=10)
+        client.receive_message(QueueUrl=source)
+        assert client.list_message_move_tasks(SourceArn=arn(letters)).get("Results", []) == []
+        count = "ApproximateNumberOfMessages"
+        eventually(
+            lambda: (
+                client.get_queue_attributes(QueueUrl=letters, AttributeNames=[count])["Attributes"][count]
+                == "1"
+            )
+        )
+        client.start_message_move_task(SourceArn=arn(letters))
+
+        assert bodies(client, source) == ["a letter"]
+        eventually(
+            lambda: (
+                client.list_message_move_tasks(SourceArn=arn(letters))["Results"][0]["Status"] == "COMPLETED"
+            )
+        )
 
 
 def test_a_node_that_is_stopped_hands_its_shards_over(servers: tuple[str, ...], tmp_path: Path) -> None:

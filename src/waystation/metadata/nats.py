@@ -93,7 +93,12 @@ class NatsMetadataStore:
 
     # Reading
 
+    # In tasks of their own: handlers of requests are run without one, and deadlines need one.
+
     async def get(self, key: str) -> Stored | None:
+        return await asyncio.create_task(self._get(key))
+
+    async def _get(self, key: str) -> Stored | None:
         deadline_s = _deadline()
         await self._ready()
         entry = await _patiently(lambda: self._read(key), deadline_s)
@@ -109,7 +114,7 @@ class NatsMetadataStore:
         self._seen = max(self._seen, await self._bucket.last_sequence())
         return self._seen
 
-    async def list(self, prefix: str) -> list[Stored]:
+    async def _list(self, prefix: str) -> list[Stored]:
         deadline_s = _deadline()
         await self._ready()
         last = await _patiently(self._last_sequence, deadline_s)
@@ -122,6 +127,9 @@ class NatsMetadataStore:
                 if entry.key.startswith(prefix) and entry.key != FORMAT_KEY:
                     found[entry.key] = entry.stored
         return [found[key] for key in sorted(found) if found[key].value is not None]
+
+    async def list(self, prefix: str) -> list[Stored]:
+        return await asyncio.create_task(self._list(prefix))
 
     def _batches_after(self, position: int, last: int) -> Callable[[], Awaitable[Sequence[Entry]]]:
         answers = 0
