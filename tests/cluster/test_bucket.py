@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cluster_world import seen
 from tests.log.asynchrony import async_test
-from waystation.cluster.bucket import ClusterBucket, _obedient
+from waystation.cluster.bucket import ClusterBucket
 from waystation.cluster.membership import create_cluster_bucket, load_cluster
 from waystation.log.nats import NatsConnection, NoAnswer
 from waystation.log.settings import NatsSettings
@@ -165,23 +165,3 @@ async def test_a_cluster_is_made_once(nats_url: str) -> None:
     assert await create_cluster_bucket(connection, settings, shards=8, replicas=1) == made
     assert await load_cluster(connection, settings) == made
     await connection.close()
-
-
-@async_test
-async def test_who_is_cancelled_while_an_answer_comes_ends_all_the_same() -> None:
-    """The library that waits for the answer may lose the cancellation."""
-
-    async def deaf() -> str:
-        try:
-            await asyncio.sleep(10)
-        except asyncio.CancelledError:
-            return "an answer"
-        return "too late"
-
-    task = asyncio.create_task(_obedient(deaf()))
-    await asyncio.sleep(0)
-    task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await _obedient(asyncio.sleep(0, "an answer")) == "an answer"

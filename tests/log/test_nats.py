@@ -15,7 +15,7 @@ from tests.log.asynchrony import async_test, until
 from tests.nats_server import free_ports, nats_servers, urls
 from waystation.log import nats as nats_module
 from waystation.log.errors import LogUnavailable
-from waystation.log.nats import NatsConnection, NoAnswer, NotDelivered, Retries
+from waystation.log.nats import NatsConnection, NoAnswer, NotDelivered, Retries, obedient
 from waystation.log.nats_room import StorageRoom, is_nearly_full
 from waystation.log.settings import NatsSettings
 
@@ -189,3 +189,23 @@ async def test_there_is_no_room_for_a_while_after_a_server_has_refused_to_store_
     room.note_full()
     assert not room.has_room()
     room.stop()
+
+
+@async_test
+async def test_who_is_cancelled_while_an_answer_comes_ends_all_the_same() -> None:
+    """The library that waits for the answer may lose the cancellation."""
+
+    async def deaf() -> str:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            return "an answer"
+        return "too late"
+
+    task = asyncio.create_task(obedient(deaf()))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await obedient(asyncio.sleep(0, "an answer")) == "an answer"

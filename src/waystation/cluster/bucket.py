@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
 from nats.aio.msg import Msg
 from nats.errors import Error
@@ -68,8 +68,6 @@ _CONSUMER = {
 }
 
 _logger = logging.getLogger(__name__)
-
-_Answer = TypeVar("_Answer")
 
 
 class NoCluster(MetadataUnavailable):
@@ -153,9 +151,7 @@ class ClusterBucket:
             "subject_delete_marker_ttl": _MARKER_S * 1_000_000_000,
         }
         try:
-            await _obedient(
-                self._connection.api(f"STREAM.CREATE.{self._stream}", configuration, timeout_s=5.0)
-            )
+            await self._connection.api(f"STREAM.CREATE.{self._stream}", configuration, timeout_s=5.0)
         except ApiFailure as failure:
             if failure.code != STREAM_EXISTS:  # with settings that somebody has chosen: they stay
                 self._fail(failure)
@@ -165,7 +161,7 @@ class ClusterBucket:
     async def read(self, key: str) -> Entry:
         """What the leader has for a key; the copy knows it then, too. Raises `MetadataUnavailable`."""
         try:
-            message = await _obedient(self._connection.last_message(self._stream, self._subject + key))
+            message = await self._connection.last_message(self._stream, self._subject + key)
         except NatsFailure as failure:
             self._fail(failure)
         self._hear()
@@ -195,9 +191,7 @@ class ClusterBucket:
         give_up_s = loop.time() + deadline_s
         while True:
             try:
-                revision = await _obedient(
-                    self._connection.publish(self._subject + key, value or b"", headers)
-                )
+                revision = await self._connection.publish(self._subject + key, value or b"", headers)
             except NatsFailure as failure:
                 if isinstance(failure, ApiFailure) and failure.code in CONFLICTS:
                     found = await self.read(key)
@@ -217,7 +211,7 @@ class ClusterBucket:
         """Ask the server that we are connected to whether it is there; the bucket may have no leader."""
         # Not by a ping: when a pong comes late, after its timeout, nats-py breaks the connection.
         try:
-            await _obedient(self._connection.ask(self._connection.client.new_inbox()))
+            await self._connection.ask(self._connection.client.new_inbox())
         except NotDelivered:  # as the server says of a subject that nobody listens to
             self.reached_s = asyncio.get_running_loop().time()
         except NoAnswer:
@@ -241,7 +235,7 @@ class ClusterBucket:
         """Read all of it from the stream's leader, if anything is new. Raises `MetadataUnavailable`."""
         request = {"subjects_filter": f"{self._subject}>"}
         try:
-            answer = await _obedient(self._connection.api(f"STREAM.INFO.{self._stream}", request))
+            answer = await self._connection.api(f"STREAM.INFO.{self._stream}", request)
         except NatsFailure as failure:
             self._fail(failure)
         self._hear()
@@ -275,7 +269,7 @@ class ClusterBucket:
                 if loop.time() - max(self.answered_s, changed_s) > _CHANGE_SERVER_S:
                     changed_s = loop.time()
                     with suppress(TimeoutError, Error, OSError):
-                        await _obedient(self._connection.change_server())
+                        await self._connection.change_server()
                 await asyncio.sleep(_POLL_AGAIN_S)
 
     async def _watch(self) -> None:
@@ -293,7 +287,7 @@ class ClusterBucket:
         try:
             configuration = _CONSUMER | {"filter_subject": f"{self._subject}>", "deliver_subject": inbox}
             request = {"stream_name": self._stream, "config": configuration}
-            await _obedient(self._connection.api(f"CONSUMER.CREATE.{self._stream}", request))
+            await self._connection.api(f"CONSUMER.CREATE.{self._stream}", request)
             delivered = 0
             while True:
                 async with asyncio.timeout(_SILENT_S):
@@ -318,19 +312,3 @@ class ClusterBucket:
 def _value(data: bytes, headers: Mapping[str, str]) -> bytes | None:
     """None for a marker, which says that the key was deleted or has run out."""
     return None if not data or _OPERATION in headers or _MARKER_REASON in headers else data
-
-
-async def _obedient(work: Awaitable[_Answer]) -> _Answer:
-    """Wait for something of nats-py, and end when told to.
-
-    It waits with `asyncio.wait_for`, which before Python 3.12 forgets that it was cancelled
-    when the answer comes in the same moment; whoever cancelled would then wait for ever.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    before = task.cancelling()
-    try:
-        return await work
-    finally:
-        if task.cancelling() > before:
-            raise asyncio.CancelledError

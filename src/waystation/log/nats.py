@@ -13,10 +13,10 @@ import asyncio
 import json
 import logging
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from secrets import SystemRandom
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -54,6 +54,7 @@ _PING_S = 2
 _PINGS_LOST_MAX = 2
 
 _logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 
 class NatsFailure(Exception):
@@ -207,6 +208,11 @@ class NatsConnection:
     ) -> Msg:
         """Send a request and wait for its answer. Raises `NotDelivered` or `NoAnswer`."""
         self._require_connection()
+        return await obedient(self._request(subject, payload, headers, timeout_s))
+
+    async def _request(
+        self, subject: str, payload: bytes, headers: dict[str, Any] | None, timeout_s: float
+    ) -> Msg:
         try:
             # nats-py's own timeout begins when all is written, which a server that is stuck prevents.
             async with asyncio.timeout(timeout_s):
@@ -322,6 +328,22 @@ class NatsConnection:
             b64decode(found.get("data", "")),
             _headers(b64decode(found.get("hdrs", ""))),
         )
+
+
+async def obedient(work: Awaitable[Answer]) -> Answer:
+    """Wait for something of nats-py, and end when told to.
+
+    It waits with `asyncio.wait_for`, which before Python 3.12 forgets that it was cancelled
+    when the answer comes in the same moment; whoever cancelled would then wait for ever.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "deadlines need a task"
+    before = task.cancelling()
+    try:
+        return await work
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 class _Client(Client):
