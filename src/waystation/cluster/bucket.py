@@ -28,7 +28,6 @@ from waystation.log.nats import (
     CONFLICTS,
     EXPECTED_STREAM,
     EXPECTED_SUBJECT_SEQUENCE,
-    STREAM_EXISTS,
     STREAM_NOT_FOUND,
     ApiFailure,
     NatsConnection,
@@ -151,10 +150,7 @@ class ClusterBucket:
             "subject_delete_marker_ttl": _MARKER_S * 1_000_000_000,
         }
         try:
-            await self._connection.api(f"STREAM.CREATE.{self._stream}", configuration, timeout_s=5.0)
-        except ApiFailure as failure:
-            if failure.code != STREAM_EXISTS:  # with settings that somebody has chosen: they stay
-                self._fail(failure)
+            await self._connection.create_stream(configuration)
         except NatsFailure as failure:
             self._fail(failure)
 

@@ -27,7 +27,6 @@ from waystation.log.nats import (
     CONFLICTS,
     EXPECTED_SEQUENCE,
     EXPECTED_STREAM,
-    STREAM_EXISTS,
     STREAM_NOT_FOUND,
     ApiFailure,
     NatsConnection,
@@ -45,7 +44,6 @@ _PURGE_RECORDS = 500
 _PURGE_BYTES = 16_777_216
 """Purged in one step, whichever is less; appends wait for it: 20 to 50 ms."""
 _PURGE_S = 5.0
-_CREATE_S = 5.0
 _MESSAGE_BYTES = 64
 """What a stream stores of each message beside its data, about."""
 
@@ -341,23 +339,13 @@ async def _create(
     retries = Retries(connection, settings.append_deadline_s, f"Stream {stream} cannot be created")
     while True:
         try:
-            await connection.api(f"STREAM.CREATE.{stream}", configuration, timeout_s=_CREATE_S)
-        except ApiFailure as failure:
-            if failure.code == STREAM_EXISTS:
-                break  # with settings that somebody has chosen
-            if failure.code == _NO_REPLICAS:
+            await connection.create_stream(configuration)
+            _require_safe((await connection.api(f"STREAM.INFO.{stream}"))["config"])
+        except NatsFailure as failure:
+            if isinstance(failure, ApiFailure) and failure.code == _NO_REPLICAS:
                 raise LogUnavailable(
                     f"Stream {stream} cannot have {settings.replicas} replicas: {failure.description}."
                 ) from failure
-            await retries.after(failure)
-        except NatsFailure as failure:
-            await retries.after(failure)
-        else:
-            return
-    while True:
-        try:
-            _require_safe((await connection.api(f"STREAM.INFO.{stream}"))["config"])
-        except NatsFailure as failure:
             await retries.after(failure)
         else:
             return

@@ -41,6 +41,7 @@ STREAM_EXISTS = 10_058
 """A stream of that name with another configuration."""
 
 _ANSWER_S = 1.0
+_CREATE_S = 5.0
 _CONNECT_S = 2.0
 _OPEN_S = 5.0
 """For all servers together: whoever starts a node wants to hear soon that none is there."""
@@ -270,6 +271,17 @@ class NatsConnection:
         """Ask the JetStream API, such as `STREAM.INFO.orders`. Also raises `ApiFailure`."""
         payload = b"" if request is None else json.dumps(request).encode()
         return _checked((await self.ask(f"$JS.API.{name}", payload, timeout_s=timeout_s)).data)
+
+    async def create_stream(self, configuration: Mapping[str, object]) -> None:
+        """Create a stream, unless one of its name is there: that keeps the settings that somebody has chosen.
+
+        Raises as `api` does.
+        """
+        try:
+            await self.api(f"STREAM.CREATE.{configuration['name']}", configuration, timeout_s=_CREATE_S)
+        except ApiFailure as failure:
+            if failure.code != STREAM_EXISTS:
+                raise
 
     async def servers(self) -> list[dict[str, Any]]:
         """What each server of the cluster says of itself. Raises `NatsFailure`.

@@ -22,7 +22,6 @@ from nats.aio.msg import Msg
 from waystation.log.nats import (
     CONFLICTS,
     EXPECTED_SUBJECT_SEQUENCE,
-    STREAM_EXISTS,
     STREAM_NOT_FOUND,
     ApiFailure,
     NatsConnection,
@@ -100,11 +99,7 @@ class Bucket:
             "allow_msg_ttl": True,
             "deny_delete": True,
         }
-        try:
-            await self.connection.api(f"STREAM.CREATE.{self.stream}", configuration, timeout_s=5.0)
-        except ApiFailure as failure:
-            if failure.code != STREAM_EXISTS:  # with settings that somebody has chosen: they stay
-                raise
+        await self.connection.create_stream(configuration)
         await self._write_format(0)
 
     async def _write_format(self, expected: int) -> None:
